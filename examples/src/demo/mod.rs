@@ -1,0 +1,90 @@
+//! The demo server: a few routes that block in plain sight, and static files.
+#![forbid(unsafe_code)]
+
+mod accept;
+pub mod cli;
+mod escape;
+mod pause;
+mod thread_list;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bast_server::file::Files;
+use bast_server::{Error, Handler, Request, Response, Router, Server};
+
+use thread_list::Row;
+
+/// The routes of the demo; what is not one of them is a file below `root`, or below [`default_root`].
+///
+/// # Errors
+/// The root cannot be opened; the message names it.
+pub fn app(root: Option<&Path>) -> io::Result<impl Handler> {
+    let files = match root {
+        Some(root) => Files::open(root),
+        None => Files::open(default_root()),
+    }?;
+    Ok(Router::new()
+        .get("/plaintext", plaintext)
+        .get("/sleep", sleep)
+        .any("/echo", echo)
+        .get("/threads", threads)
+        .any("/{file...}", files))
+}
+
+/// The files that come with the demo: in the source tree that it was built from, or below the working directory
+/// where that tree is gone.
+pub fn default_root() -> PathBuf {
+    let built_from = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/www"));
+    if built_from.is_dir() { built_from.into() } else { "examples/www".into() }
+}
+
+fn plaintext(_: &mut Request<'_>) -> Response {
+    Response::bytes("text/plain", "Hello, World!")
+}
+
+fn sleep(request: &mut Request<'_>) -> Result<Response, Error> {
+    let pause = pause::from_query(request.query()).map_err(Error::bad_request)?;
+    bast::sleep(pause);
+    Ok(plaintext(request))
+}
+
+fn echo(request: &mut Request<'_>) -> Result<Response, Error> {
+    let content_type = request.header("Content-Type").unwrap_or("application/octet-stream").to_owned();
+    Ok(Response::bytes(content_type, request.read_body()?))
+}
+
+fn threads(request: &mut Request<'_>) -> Response {
+    let mut rows: Vec<Row> = bast::threads().into_iter().map(Row::from).collect();
+    rows.sort_unstable_by_key(|row| row.id);
+    let response = if accept::prefers_html(request.header("Accept").unwrap_or_default()) {
+        Response::html(thread_list::page(&rows))
+    } else {
+        Response::bytes("application/json", thread_list::json(&rows))
+    };
+    response.with_header("Cache-Control", "no-store").with_header("Vary", "Accept")
+}
+
+/// Serves until the first SIGINT or SIGTERM and the drain after it. The first line on stdout says where, once
+/// connections are accepted.
+///
+/// # Errors
+/// The address, the root or the number of workers cannot be used; the message names which.
+pub fn serve(options: &cli::Options) -> io::Result<()> {
+    let app = app(options.root.as_deref())?;
+    let address = options.listen;
+    let mut server = Server::bind(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))?;
+    if let Some(workers) = options.workers {
+        server = server.workers(workers.get());
+    }
+    // A closed stdout is no reason not to serve.
+    let _ = writeln!(io::stdout(), "listening on http://{}", server.local_addr()?);
+    server.serve(app).map_err(|error| match options.workers {
+        // Of what makes a server refuse its settings, only this one came from the user.
+        Some(workers) if error.kind() == io::ErrorKind::InvalidInput => {
+            io::Error::new(error.kind(), format!("--workers {workers}: {error}"))
+        }
+        _ => error,
+    })
+}

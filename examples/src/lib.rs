@@ -1,0 +1,6 @@
+//! What the example programs share. Each program of `src/bin` is short enough to be read at once; what it needs
+//! besides lives here, where the tests and benches can reach it too.
+#![forbid(unsafe_code)]
+
+pub mod demo;
+pub mod logger;

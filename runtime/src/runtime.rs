@@ -1,0 +1,325 @@
+#![forbid(unsafe_code)]
+//! Runtimes: sets of capabilities. Any number may live in one process; they share nothing but the address space.
+
+use crate::builder::Builder;
+use crate::handle::JoinHandle;
+use crate::io_manager::CAPABILITIES_MAX;
+use crate::monitor::{self, ThreadInfo};
+use crate::scheduler::{self, Inner, Remote, Settings, current};
+use crate::stack::{GuardKind, SizeClass};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The default time slice, as in GHC.
+const TIME_SLICE: Duration = Duration::from_millis(20);
+/// A slice below this would be spent on switching.
+const TIME_SLICE_MIN: Duration = Duration::from_micros(100);
+
+/// A set of capabilities with their OS threads. Dropping it kills its threads and waits for them to unwind, until
+/// none has ended for 5 s; those that are left then are named in the log and leaked. Dropped inside a green thread,
+/// where waiting would block the core, it does the same on an OS thread of its own.
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+/// Runs `f` as the first green thread of a runtime with default settings (a capability per CPU), and returns what it
+/// returns. Threads that are left then are killed.
+///
+/// # Panics
+/// If `f` panics, with its payload; inside a green thread; if the runtime cannot be started
+/// ([`RuntimeBuilder::build`] returns that as an error).
+pub fn run<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    Runtime::builder().build().expect("failed to start a runtime").run(f)
+}
+
+impl Runtime {
+    /// Settings to start a runtime with.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Runs `f` as a green thread and waits for it on the calling OS thread.
+    ///
+    /// # Panics
+    /// If `f` panics, with its payload; inside a green thread, where waiting would block the core.
+    pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
+        assert!(
+            current::get().is_none(),
+            "a runtime cannot be run inside a green thread: spawn there, or use an OS thread"
+        );
+        let main = Builder::new().label("main");
+        let joined = self.handle().spawn_with(main, f).expect("failed to spawn the main thread").join();
+        joined.unwrap_or_else(|error| error.resume())
+    }
+
+    /// A handle by which other OS threads, and threads of other runtimes, spawn here.
+    pub fn handle(&self) -> Handle {
+        Handle { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if current::get().is_none() {
+            return self.inner.shut_down();
+        }
+        let inner = Arc::clone(&self.inner);
+        let name = "bast-shutdown".to_owned();
+        if let Err(error) = std::thread::Builder::new().name(name).spawn(move || inner.shut_down()) {
+            log::error!("bast: a runtime was dropped inside a green thread and cannot be shut down: {error}");
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// How stacks are guarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StackGuard {
+    /// The best that the kernel has.
+    #[default]
+    Auto,
+    /// `MADV_GUARD_INSTALL` (Linux 6.13), or an error: any number of stacks.
+    Install,
+    /// `mprotect`: two mappings a stack, so that `vm.max_map_count` bounds their number (32,000 by default).
+    Protect,
+}
+
+/// Settings of a [`Runtime`]. The defaults suit a process that has the machine to itself.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RuntimeBuilder {
+    capabilities: Option<usize>,
+    pin: bool,
+    stack_bytes: Option<usize>,
+    stack_guard: StackGuard,
+    time_slice: Duration,
+    spin: Duration,
+}
+
+impl Default for RuntimeBuilder {
+    fn default() -> RuntimeBuilder {
+        RuntimeBuilder {
+            capabilities: None,
+            pin: false,
+            stack_bytes: None,
+            stack_guard: StackGuard::Auto,
+            time_slice: TIME_SLICE,
+            spin: Duration::ZERO,
+        }
+    }
+}
+
+impl RuntimeBuilder {
+    /// How many capabilities (OS threads) there are: one per CPU that the process may use if not said.
+    pub fn capabilities(mut self, count: usize) -> RuntimeBuilder {
+        self.capabilities = Some(count);
+        self
+    }
+
+    /// Whether each capability is bound to a CPU of its own. Off by default: it pays on machines that do nothing
+    /// else, and costs where the CPUs are shared.
+    pub fn pin(mut self, on: bool) -> RuntimeBuilder {
+        self.pin = on;
+        self
+    }
+
+    /// The size of stacks where [`Builder::stack_size`] does not say another: 192 KiB if not said, which with its guard
+    /// reserves 260 KiB of address space.
+    pub fn stack_size(mut self, bytes: usize) -> RuntimeBuilder {
+        self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// How stacks are guarded.
+    pub fn stack_guard(mut self, guard: StackGuard) -> RuntimeBuilder {
+        self.stack_guard = guard;
+        self
+    }
+
+    /// How long a thread may run while others wait, until it next calls the runtime: 20 ms if not said, 0.1 ms at
+    /// the least.
+    pub fn time_slice(mut self, slice: Duration) -> RuntimeBuilder {
+        self.time_slice = slice;
+        self
+    }
+
+    /// How long an idle capability spins for wakes from other cores, where some came lately, before it sleeps.
+    /// Zero (never) if not said; up to 50 µs make sense.
+    pub fn spin(mut self, spin: Duration) -> RuntimeBuilder {
+        self.spin = spin;
+        self
+    }
+
+    /// Starts the runtime.
+    ///
+    /// # Errors
+    /// A setting is out of range; OS threads, descriptors or stack memory cannot be had, and the error says why.
+    pub fn build(self) -> io::Result<Runtime> {
+        let invalid = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        let capabilities = match self.capabilities {
+            Some(0) => return invalid("a runtime needs at least one capability".into()),
+            Some(count) => count,
+            None => std::thread::available_parallelism()?.get(),
+        };
+        if capabilities > CAPABILITIES_MAX {
+            return invalid(format!("at most {CAPABILITIES_MAX} capabilities are possible"));
+        }
+        if self.time_slice < TIME_SLICE_MIN {
+            return invalid(format!("a time slice of less than {TIME_SLICE_MIN:?} is not possible"));
+        }
+        let stack_class = match self.stack_bytes.map(SizeClass::for_bytes).transpose() {
+            Ok(class) => class.unwrap_or(SizeClass::DEFAULT),
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
+        };
+        let guard = match self.stack_guard {
+            StackGuard::Auto => GuardKind::Auto,
+            StackGuard::Install => GuardKind::Install,
+            StackGuard::Protect => GuardKind::Protect,
+        };
+        let settings = Settings {
+            capabilities,
+            pin: self.pin,
+            stack_class,
+            guard,
+            time_slice: self.time_slice,
+            spin: self.spin,
+        };
+        Ok(Runtime { inner: Inner::start(settings)? })
+    }
+}
+
+/// A way into a runtime from outside. Outliving the runtime is harmless: spawning fails then.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+impl Handle {
+    /// The runtime of the calling green thread.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn current() -> Handle {
+        let capability = current::get().expect("Handle::current outside a runtime");
+        Handle { inner: Arc::clone(capability.runtime()) }
+    }
+
+    /// Spawns a green thread in this runtime.
+    ///
+    /// # Panics
+    /// If it cannot be spawned; see [`spawn_with`](Handle::spawn_with).
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.spawn_with(Builder::new(), f).expect("failed to spawn a green thread")
+    }
+
+    /// Spawns a green thread in this runtime, as the builder says.
+    ///
+    /// # Errors
+    /// The limit of threads is reached, the stack size is out of range, or the runtime is shutting down.
+    pub fn spawn_with<F, T>(&self, builder: Builder, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        scheduler::spawn(Some(&self.inner), builder.request()?, f).map(JoinHandle::new)
+    }
+
+    /// How many capabilities there are.
+    pub fn capabilities(&self) -> usize {
+        self.inner.remotes().len()
+    }
+
+    /// The capability with the given index.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn capability(&self, index: usize) -> CapabilityId {
+        CapabilityId { index: index as u16, slot: self.inner.remotes()[index].slot() }
+    }
+
+    /// The threads of this runtime; see [`threads`](crate::threads).
+    pub fn threads(&self) -> Vec<ThreadInfo> {
+        monitor::threads_of(&self.inner)
+    }
+
+    /// What the capabilities have done since the process started.
+    pub fn counters(&self) -> Vec<Counters> {
+        self.inner.remotes().iter().copied().map(Counters::of).collect()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.inner).finish()
+    }
+}
+
+/// A capability of a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CapabilityId {
+    index: u16,
+    slot: u16,
+}
+
+impl CapabilityId {
+    /// Its number within its runtime, from 0.
+    pub fn index(self) -> usize {
+        usize::from(self.index)
+    }
+
+    pub(crate) fn slot(self) -> u16 {
+        self.slot
+    }
+}
+
+pub(crate) fn current_capability() -> Option<CapabilityId> {
+    let capability = current::get()?;
+    let slot = capability.remote().slot();
+    let index = capability.runtime().index_of(slot)?;
+    Some(CapabilityId { index: index as u16, slot })
+}
+
+/// How often things happened on one capability. The numbers only grow; a capability of a later runtime may go on
+/// with those of an earlier one, so look at differences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Threads spawned by threads of this capability.
+    pub spawned: u64,
+    /// Threads that ended here.
+    pub finished: u64,
+    /// Times that a thread got the core.
+    pub switches: u64,
+    /// Looks at the io manager.
+    pub polls: u64,
+    /// Times that the capability went to sleep for want of work.
+    pub sleeps: u64,
+    /// Unstarted threads taken from other capabilities.
+    pub steals: u64,
+}
+
+impl Counters {
+    fn of(remote: &Remote) -> Counters {
+        let counters = remote.counters();
+        Counters {
+            spawned: counters.spawned.get(),
+            finished: counters.finished.get(),
+            switches: counters.switches.get(),
+            polls: counters.polls.get(),
+            sleeps: counters.sleeps.get(),
+            steals: counters.steals.get(),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+#![forbid(unsafe_code)]
+//! What others may touch of a capability: inbox, nursery, mail, io manager, flags and counters.
+//!
+//! Remotes are type-stable: a slot that has been a capability's stays in the table with its descriptors and serves
+//! the next one. So a waker that pushed a thread may still look at the flag and write the eventfd after that very
+//! thread has finished and its runtime is gone: it wakes somebody for nothing, at worst.
+//!
+//! # Fields: who may touch what, when
+//! - `inbox`, `nursery`, `placed`, `mail`, `io`, `sleep`: anybody.
+//! - `waiting`: written by the owner only, read by thieves.
+//! - `slice_over`: set by the tick, taken by the owner.
+//! - `counters`: written by the owner only, read by anybody.
+
+use super::inbox::Inbox;
+use super::sleep::SleepFlag;
+use crate::io_manager::{CAPABILITIES_MAX, IoManager};
+use crate::thread::Control;
+use crate::thread::control::Reference;
+use crossbeam_queue::SegQueue;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+static SLOTS: [OnceLock<Remote>; CAPABILITIES_MAX] = [const { OnceLock::new() }; CAPABILITIES_MAX];
+static IN_USE: Mutex<[bool; CAPABILITIES_MAX]> = Mutex::new([false; CAPABILITIES_MAX]);
+
+/// A message that is too rare, or too large, for the inbox.
+pub(crate) enum Mail {
+    /// Kill the thread.
+    Kill(Reference),
+    /// End the loop.
+    Stop,
+}
+
+#[repr(align(128))]
+pub(crate) struct Remote {
+    slot: u16,
+    inbox: Inbox<Control>,
+    sleep: SleepFlag,
+    has_mail: AtomicBool,
+    /// From before the owner waits until it is awake again, whoever woke it.
+    waiting: AtomicBool,
+    slice_over: AtomicBool,
+    io: IoManager,
+    nursery: SegQueue<&'static Control>,
+    placed: SegQueue<&'static Control>,
+    mail: Mutex<Vec<Mail>>,
+    counters: Counters,
+}
+
+/// How often things happened. Only the owner writes, by a load and a store.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    /// Threads spawned by threads of this capability.
+    pub(crate) spawned: Counter,
+    /// Threads that ended here.
+    pub(crate) finished: Counter,
+    /// Resumes.
+    pub(crate) switches: Counter,
+    /// Waits for io events, with or without a result.
+    pub(crate) polls: Counter,
+    /// Waits that could have slept.
+    pub(crate) sleeps: Counter,
+    /// Threads taken from another capability's nursery.
+    pub(crate) steals: Counter,
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one. For the owner only.
+    #[inline]
+    pub(crate) fn count(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Remote {
+    /// Takes a slot for a new capability.
+    ///
+    /// # Errors
+    /// No slot is left, or the kernel gives no descriptors for its io manager.
+    pub(crate) fn occupy() -> io::Result<&'static Remote> {
+        let mut in_use = IN_USE.lock().expect("capabilities: a holder of the lock panicked");
+        let slot = in_use.iter().position(|used| !used).ok_or_else(|| {
+            io::Error::other(format!("all {CAPABILITIES_MAX} capabilities of this process are in use"))
+        })?;
+        let remote = match SLOTS[slot].get() {
+            Some(remote) => remote,
+            None => {
+                let remote = Remote::new(slot as u16)?;
+                SLOTS[slot].get_or_init(|| remote)
+            }
+        };
+        in_use[slot] = true;
+        Ok(remote)
+    }
+
+    /// Gives the slot to the next capability that needs one. What is in the mail goes: an order to stop that nobody
+    /// was there to read, since the start of the OS thread failed; kills of threads that are over.
+    pub(crate) fn vacate(&'static self) {
+        drop(self.take_mail());
+        IN_USE.lock().expect("capabilities: a holder of the lock panicked")[usize::from(self.slot)] = false;
+    }
+
+    fn new(slot: u16) -> io::Result<Remote> {
+        Ok(Remote {
+            slot,
+            inbox: Inbox::new(),
+            sleep: SleepFlag::new(),
+            has_mail: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            slice_over: AtomicBool::new(false),
+            io: IoManager::new()?,
+            nursery: SegQueue::new(),
+            placed: SegQueue::new(),
+            mail: Mutex::new(Vec::new()),
+            counters: Counters::default(),
+        })
+    }
+
+    /// The remote of the capability in `slot`.
+    #[inline]
+    pub(crate) fn of(slot: u16) -> &'static Remote {
+        SLOTS[usize::from(slot)].get().expect("capabilities: a thread's home has a remote")
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    pub(crate) fn io(&self) -> &IoManager {
+        &self.io
+    }
+
+    pub(super) fn sleep(&self) -> &SleepFlag {
+        &self.sleep
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Hands over a claimed thread whose home this is, and wakes the owner if it sleeps.
+    pub(super) fn push(&self, control: &'static Control) {
+        self.inbox.push(control);
+        self.nudge();
+    }
+
+    pub(super) fn inbox(&self) -> &Inbox<Control> {
+        &self.inbox
+    }
+
+    /// Leaves a message.
+    pub(crate) fn send(&self, mail: Mail) {
+        self.mail.lock().expect("mail: a holder of the lock panicked").push(mail);
+        self.has_mail.store(true, Ordering::Release);
+        self.nudge();
+    }
+
+    #[inline]
+    pub(super) fn has_mail(&self) -> bool {
+        self.has_mail.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take_mail(&self) -> Vec<Mail> {
+        let mut mail = self.mail.lock().expect("mail: a holder of the lock panicked");
+        self.has_mail.store(false, Ordering::Relaxed);
+        std::mem::take(&mut mail)
+    }
+
+    /// Leaves an unstarted thread with its spawner's capability. Whoever is idle may take it.
+    pub(super) fn nurse(&self, control: &'static Control) {
+        self.nursery.push(control);
+    }
+
+    /// Leaves an unstarted thread that was placed here by load. Another takes it only if the owner does not come to it.
+    pub(super) fn place(&self, control: &'static Control) {
+        self.placed.push(control);
+    }
+
+    /// Takes an unstarted thread, for its owner. It may have been started, or taken, by somebody else.
+    #[inline]
+    pub(super) fn next_unstarted(&self) -> Option<&'static Control> {
+        // Looking first is cheaper than a pop that fails, which has a fence in it.
+        if !self.placed.is_empty()
+            && let Some(control) = self.placed.pop()
+        {
+            return Some(control);
+        }
+        if self.nursery.is_empty() { None } else { self.nursery.pop() }
+    }
+
+    /// Takes an unstarted thread, for another capability.
+    pub(super) fn steal(&self) -> Option<&'static Control> {
+        self.nursery.pop().or_else(|| if self.is_slice_over() { self.placed.pop() } else { None })
+    }
+
+    #[inline]
+    pub(super) fn has_unstarted(&self) -> bool {
+        !self.nursery.is_empty() || !self.placed.is_empty()
+    }
+
+    /// How many unstarted threads another capability may take from here. None while the owner waits: who put them here
+    /// meanwhile wakes it, and it is where they were meant to run, but a thief that is awake would always be faster.
+    /// A single one, and what was placed here by load, only when the owner has not come to it for a time slice.
+    #[inline]
+    pub(super) fn stealable(&self) -> usize {
+        if self.waiting.load(Ordering::Relaxed) {
+            0
+        } else if self.is_slice_over() {
+            self.nursery.len() + self.placed.len()
+        } else {
+            match self.nursery.len() {
+                1 => 0,
+                count => count,
+            }
+        }
+    }
+
+    /// The owner begins, or has ceased, to wait.
+    pub(super) fn set_waiting(&self, on: bool) {
+        self.waiting.store(on, Ordering::Relaxed);
+    }
+
+    /// Wakes the owner if it sleeps: the last step of whoever published something for it.
+    pub(super) fn nudge(&self) {
+        if self.sleep.must_wake() {
+            self.io.interrupt();
+        }
+    }
+
+    /// Whether there is anything here that the owner must see before it sleeps.
+    #[inline]
+    pub(super) fn has_work(&self) -> bool {
+        !self.inbox.is_empty() || self.has_mail() || self.has_unstarted()
+    }
+
+    /// Says that the time slice is over.
+    pub(super) fn end_slice(&self) {
+        self.slice_over.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_slice_over(&self) -> bool {
+        self.slice_over.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begin_slice(&self) {
+        self.slice_over.store(false, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}

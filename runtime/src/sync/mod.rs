@@ -1,0 +1,33 @@
+//! Locks, variables and channels: what std has, for green threads; and GHC's MVar.
+//!
+//! Each works between green threads of one capability, of several, and with plain OS threads at either end: only the
+//! thread that waits is parked.
+//!
+//! | | fairness | when a waiting thread is killed |
+//! |---|---|---|
+//! | [`MVar`] | strictly first come, first served; readers before takers | what it offered was not put |
+//! | [`Mutex`] | newcomers may barge in; after 1 ms first come, first served | it did not get the lock |
+//! | [`Condvar`] | notifications first come, first served | it unwinds without the mutex; the next is notified |
+//! | [`channel`], [`unbounded`] | first come, first served at each end | no item is lost with a receiver |
+//!
+//! Every operation that may have to wait is an interruptible point, before it has any effect: a thread that was killed
+//! unwinds there, whether it would have had to wait or not. One that has had its effect returns normally. What runs in
+//! destructors (unlocking, dropping an end of a channel) never is.
+//!
+//! There is no detection of threads that wait for what can never come: they wait until they are killed, and are in
+//! [`bast::threads`](crate::threads) with what they are blocked on.
+
+mod channel;
+mod condvar;
+mod mutex;
+mod mvar;
+mod raw_mutex;
+mod wait_cell;
+
+pub use channel::{
+    IntoIter, Iter, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryIter,
+    TryRecvError, TrySendError, channel, unbounded,
+};
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use mutex::{Mutex, MutexGuard};
+pub use mvar::MVar;

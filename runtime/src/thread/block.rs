@@ -1,0 +1,136 @@
+#![forbid(unsafe_code)]
+//! What a parked thread waits for, as one word that anybody may read.
+
+use super::ThreadId;
+use std::fmt;
+
+/// What a blocked thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlockedOn {
+    /// The clock: it sleeps.
+    Timer,
+    /// Bytes from a descriptor.
+    Read(i32),
+    /// Room in a descriptor.
+    Write(i32),
+    /// A connection on a listening socket.
+    Accept(i32),
+    /// A connection that is being made.
+    Connect(i32),
+    /// Another thread that uses the same direction of the same descriptor.
+    Direction(i32),
+    /// The end of a thread.
+    Join(ThreadId),
+    /// A mutex.
+    Mutex,
+    /// A condition variable.
+    Condvar,
+    /// An empty MVar (or, to put, a full one).
+    MVar,
+    /// An empty channel.
+    Receive,
+    /// A full channel.
+    Send,
+    /// A signal.
+    Signal,
+}
+
+const KIND_SHIFT: u32 = 56;
+
+fn fd_bits(fd: i32) -> u64 {
+    u64::from(fd.cast_unsigned())
+}
+
+impl BlockedOn {
+    /// Packs the reason; 0 is no reason.
+    #[inline]
+    pub(crate) fn pack(self) -> u64 {
+        let (kind, detail) = match self {
+            BlockedOn::Timer => (1, 0),
+            BlockedOn::Read(fd) => (2, fd_bits(fd)),
+            BlockedOn::Write(fd) => (3, fd_bits(fd)),
+            BlockedOn::Accept(fd) => (4, fd_bits(fd)),
+            BlockedOn::Connect(fd) => (5, fd_bits(fd)),
+            BlockedOn::Direction(fd) => (6, fd_bits(fd)),
+            BlockedOn::Join(id) => (7, id.get()),
+            BlockedOn::Mutex => (8, 0),
+            BlockedOn::Condvar => (9, 0),
+            BlockedOn::MVar => (10, 0),
+            BlockedOn::Receive => (11, 0),
+            BlockedOn::Send => (12, 0),
+            BlockedOn::Signal => (13, 0),
+        };
+        kind << KIND_SHIFT | detail & ((1 << KIND_SHIFT) - 1)
+    }
+
+    /// The reason in a packed word.
+    pub(crate) fn unpack(word: u64) -> Option<BlockedOn> {
+        let detail = word & ((1 << KIND_SHIFT) - 1);
+        let fd = detail as i32;
+        Some(match word >> KIND_SHIFT {
+            1 => BlockedOn::Timer,
+            2 => BlockedOn::Read(fd),
+            3 => BlockedOn::Write(fd),
+            4 => BlockedOn::Accept(fd),
+            5 => BlockedOn::Connect(fd),
+            6 => BlockedOn::Direction(fd),
+            7 => BlockedOn::Join(ThreadId::from_raw(detail)?),
+            8 => BlockedOn::Mutex,
+            9 => BlockedOn::Condvar,
+            10 => BlockedOn::MVar,
+            11 => BlockedOn::Receive,
+            12 => BlockedOn::Send,
+            13 => BlockedOn::Signal,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for BlockedOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BlockedOn::Timer => f.write_str("timer"),
+            BlockedOn::Read(fd) => write!(f, "read fd {fd}"),
+            BlockedOn::Write(fd) => write!(f, "write fd {fd}"),
+            BlockedOn::Accept(fd) => write!(f, "accept fd {fd}"),
+            BlockedOn::Connect(fd) => write!(f, "connect fd {fd}"),
+            BlockedOn::Direction(fd) => write!(f, "another user of fd {fd}"),
+            BlockedOn::Join(id) => write!(f, "join thread {id}"),
+            BlockedOn::Mutex => f.write_str("mutex"),
+            BlockedOn::Condvar => f.write_str("condvar"),
+            BlockedOn::MVar => f.write_str("MVar"),
+            BlockedOn::Receive => f.write_str("channel receive"),
+            BlockedOn::Send => f.write_str("channel send"),
+            BlockedOn::Signal => f.write_str("signal"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_survives_packing() {
+        let id = ThreadId::from_raw(1 << 40).unwrap();
+        for reason in [
+            BlockedOn::Timer,
+            BlockedOn::Read(7),
+            BlockedOn::Write(i32::MAX),
+            BlockedOn::Accept(3),
+            BlockedOn::Connect(4),
+            BlockedOn::Direction(5),
+            BlockedOn::Join(id),
+            BlockedOn::Mutex,
+            BlockedOn::Condvar,
+            BlockedOn::MVar,
+            BlockedOn::Receive,
+            BlockedOn::Send,
+            BlockedOn::Signal,
+        ] {
+            assert_eq!(BlockedOn::unpack(reason.pack()), Some(reason));
+        }
+        assert_eq!(BlockedOn::unpack(0), None);
+    }
+}

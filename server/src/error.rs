@@ -1,0 +1,187 @@
+//! What a handler returns instead of a response when it fails.
+//!
+//! An [`Error`] is a status, a message that the client may read, and a cause that only the log sees. Anything that
+//! implements [`std::error::Error`] becomes one by `?`. For that it does not implement the trait itself, as in
+//! `anyhow`: the two conversions would overlap.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use crate::http1::parse::Refusal;
+use crate::message::Status;
+use crate::response::{IntoResponse, Response};
+
+/// A failed request: the status to answer with, what to tell the client, and why.
+///
+/// ```
+/// use bast_server::{Error, Status};
+/// let error: Error = std::io::Error::other("the disk is gone").into();
+/// assert_eq!(error.status(), Status::INTERNAL_SERVER_ERROR);
+/// ```
+pub struct Error {
+    status: Status,
+    message: Option<Cow<'static, str>>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error with this status. The message is sent to the client.
+    #[must_use]
+    pub fn new(status: Status, message: impl Into<Cow<'static, str>>) -> Error {
+        Error { status, message: Some(message.into()), source: None }
+    }
+
+    /// A `400 Bad Request`. The message is sent to the client.
+    #[must_use]
+    pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(Status::BAD_REQUEST, message)
+    }
+
+    /// A `404 Not Found`.
+    #[must_use]
+    pub fn not_found() -> Error {
+        Error { status: Status::NOT_FOUND, message: None, source: None }
+    }
+
+    /// Adds the cause; it is logged and never sent.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl StdError + Send + Sync + 'static) -> Error {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// The status this is answered with.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The cause, if there is one.
+    #[must_use]
+    pub fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+
+    /// Did the client take too long, 408?
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.status == Status::REQUEST_TIMEOUT
+    }
+}
+
+/// A failure of the request's body keeps its own status (400, 408, 413); everything else is a 500.
+impl<E: StdError + Send + Sync + 'static> From<E> for Error {
+    fn from(source: E) -> Error {
+        let refusal = (&source as &(dyn StdError + 'static))
+            .downcast_ref::<io::Error>()
+            .and_then(|error| error.get_ref())
+            .and_then(|inner| inner.downcast_ref::<BodyError>())
+            .map(|body| body.0);
+        Error {
+            status: refusal.map_or(Status::INTERNAL_SERVER_ERROR, |refusal| refusal.status),
+            message: refusal.map(|refusal| refusal.reason.into()),
+            source: Some(Box::new(source)),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.message {
+            Some(message) => write!(f, "{}: {message}", self.status),
+            None => self.status.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// A short text with the status and the message. Faults of the server are logged with their cause.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if self.status.is_server_error() {
+            log::error!("handler failed: {self:?}");
+        }
+        Response::text(format!("{self}\n")).with_status(self.status)
+    }
+}
+
+impl<R: IntoResponse, E: Into<Error>> IntoResponse for Result<R, E> {
+    fn into_response(self) -> Response {
+        match self {
+            Ok(response) => response.into_response(),
+            Err(error) => error.into().into_response(),
+        }
+    }
+}
+
+/// Why the body of a request could not be read: carried inside an [`io::Error`], because bodies are read by
+/// [`std::io::Read`].
+#[derive(Debug)]
+pub(crate) struct BodyError(Refusal);
+
+impl BodyError {
+    /// The refusal, as what `Read` returns.
+    pub(crate) fn refused(refusal: Refusal) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, BodyError(refusal))
+    }
+
+    /// The client closed or fell silent within its body.
+    pub(crate) fn cut_off(cause: io::ErrorKind) -> io::Error {
+        let refusal = match cause {
+            io::ErrorKind::TimedOut => {
+                Refusal { status: Status::REQUEST_TIMEOUT, reason: "request body did not arrive in time" }
+            }
+            _ => Refusal { status: Status::BAD_REQUEST, reason: "request body cut off" },
+        };
+        io::Error::new(cause, BodyError(refusal))
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.reason)
+    }
+}
+
+impl StdError for BodyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_body_keeps_its_status_through_the_question_mark() {
+        let too_large = Refusal { status: Status::CONTENT_TOO_LARGE, reason: "too large" };
+        assert_eq!(Error::from(BodyError::refused(too_large)).status(), Status::CONTENT_TOO_LARGE);
+        let slow = Error::from(BodyError::cut_off(io::ErrorKind::TimedOut));
+        assert!(slow.is_timeout());
+        assert_eq!(
+            Error::from(BodyError::cut_off(io::ErrorKind::UnexpectedEof)).status(),
+            Status::BAD_REQUEST
+        );
+    }
+
+    #[test]
+    fn a_cause_is_kept_for_the_log_and_hidden_from_the_client() {
+        let error = Error::from(io::Error::other("secret"));
+        assert_eq!(error.to_string(), "500 Internal Server Error");
+        assert_eq!(format!("{error:?}"), "500 Internal Server Error: secret");
+        let not_found = Error::not_found().caused_by(io::Error::other("row 7"));
+        assert_eq!(not_found.to_string(), "404 Not Found");
+        assert_eq!(not_found.source().unwrap().to_string(), "row 7");
+    }
+}

@@ -1,0 +1,64 @@
+//! Static files: from a request target to an open file with its length, type and validators, and from that and
+//! the conditions of the request to a response.
+//!
+//! ```text
+//!   target ──path──▶ name ──cache──▶ Rc<Entry> ──conditional──▶ 200 │ 206 │ 304 │ 412 │ 416
+//!                              └─miss─▶ bast::fs ──▶ entry
+//! ```
+//! How the bytes travel (one `send`, or `sendfile`) is the connection's affair: a response only names the part
+//! of the file ([`FilePart`](crate::FilePart)).
+#![forbid(unsafe_code)]
+
+mod cache;
+mod conditional;
+pub mod content_type;
+mod entry;
+mod files;
+pub mod path;
+mod root;
+
+pub use cache::{ENTRIES_MAX, TTL_SECONDS};
+pub use entry::Entry;
+pub use files::Files;
+pub use root::{Missing, Root};
+
+#[cfg(test)]
+mod tests {
+    //! What the tests of this folder share.
+
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A directory of the test's own, removed with everything in it at the end.
+    #[derive(Debug)]
+    pub(super) struct Scratch(PathBuf);
+
+    impl Scratch {
+        pub(super) fn new() -> Scratch {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("bast-server-{}-{number}", std::process::id()));
+            fs::create_dir(&path).expect("make the scratch directory");
+            Scratch(path)
+        }
+
+        pub(super) fn path(&self) -> &Path {
+            &self.0
+        }
+
+        /// Writes a file, and the directories above it.
+        pub(super) fn write(&self, name: &str, content: &[u8]) {
+            let path = self.0.join(name);
+            fs::create_dir_all(path.parent().expect("below the scratch directory"))
+                .expect("make directories");
+            fs::write(path, content).expect("write a file");
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).expect("remove the scratch directory");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The application: a function of a request to a response.
+#![forbid(unsafe_code)]
+
+use std::io;
+
+use crate::middleware::{Next, With};
+use crate::request::Request;
+use crate::response::{IntoResponse, Response};
+
+/// Answers requests. Every plain function `fn(&mut Request) -> R` is one, where `R` is anything that becomes a
+/// [`Response`].
+///
+/// A handler runs on the green thread of its connection and may block as it likes. It is shared by all capabilities,
+/// hence `Send + Sync`; what it makes for one request need be neither.
+///
+/// ```
+/// use bast_server::{Handler, Request, Response};
+/// fn is_handler(_: impl Handler) {}
+/// is_handler(|_: &mut Request| "hello");
+/// is_handler(|req: &mut Request| -> Result<Response, bast_server::Error> { Ok(Response::bytes("text/plain", req.read_body()?)) });
+/// ```
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn handle(&self, request: &mut Request<'_>) -> Response;
+
+    /// Called once by [`Server::serve`](crate::Server::serve), before the first request. What is wrong with the handler
+    /// itself comes out here. Whoever wraps another handler passes the call on.
+    ///
+    /// # Errors
+    /// Why it cannot serve; `serve` returns it.
+    fn prepare(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// This handler inside of a middleware: a function that is given each request and the rest of the way.
+    ///
+    /// What is added last is outermost. A panic of the handler passes through every middleware and becomes a 500
+    /// outside of them: they see no response and cannot change that one.
+    ///
+    /// ```
+    /// use bast_server::{Handler, Request, Router};
+    /// let app = Router::new().get("/", |_: &mut Request| "hello");
+    /// let app = app.with(|request, next| next.run(request).with_header("X-Frame-Options", "DENY"));
+    /// # let _ = app;
+    /// ```
+    fn with<F, R>(self, middleware: F) -> With<Self, F>
+    where
+        Self: Sized,
+        F: Fn(&mut Request<'_>, Next<'_>) -> R + Send + Sync + 'static,
+        R: IntoResponse,
+    {
+        With::new(self, middleware)
+    }
+}
+
+impl<F, R> Handler for F
+where
+    F: Fn(&mut Request<'_>) -> R + Send + Sync + 'static,
+    R: IntoResponse,
+{
+    fn handle(&self, request: &mut Request<'_>) -> Response {
+        self(request).into_response()
+    }
+}

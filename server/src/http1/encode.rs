@@ -1,0 +1,225 @@
+//! Composing a response: the head by direct copies into the output buffer, chunks around data. Sans-IO.
+//!
+//! One pass, no formatting machinery, no allocation but the buffer's own growth. What is constant is copied as a
+//! constant: status lines, the server's own lines, field names. Every name and value was checked when the
+//! response was built (`response.rs`), so no byte of the application can end a line here.
+#![forbid(unsafe_code)]
+
+use crate::date;
+use crate::http1::persistence::Persistence;
+use crate::message::{Status, Version};
+
+/// How the client learns where the body of a response ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// The status allows no body: no field says anything (RFC 9110 §8.6).
+    Absent,
+    /// `Content-Length`.
+    Sized(u64),
+    /// `Transfer-Encoding: chunked`, to 1.1 clients only.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
+/// All that a response head is made of.
+pub(crate) struct ResponseHead<'a> {
+    pub(crate) status: Status,
+    /// The `Server` line, or nothing.
+    pub(crate) server_line: &'a [u8],
+    pub(crate) date_line: &'a date::Line,
+    /// The response's own fields as whole lines.
+    pub(crate) header_lines: &'a str,
+    /// The value of `Content-Type`, where the lines do not have it.
+    pub(crate) content_type: Option<&'a str>,
+    pub(crate) length: Length,
+    /// The version of the request: 1.0 has to be told that the connection persists.
+    pub(crate) version: Version,
+    pub(crate) persistence: Persistence,
+}
+
+/// The interim response that asks for the body (RFC 9110 §15.2.1).
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What ends a chunked body, without trailers.
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+impl ResponseHead<'_> {
+    /// Appends the head with the blank line that ends it.
+    ///
+    /// A piece whose size is known when this is compiled is a few moves, any other a call of `memcpy`: so those that
+    /// most responses have are written as the former.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        if self.status == Status::OK {
+            out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        } else {
+            status_line(self.status, out);
+        }
+        out.extend_from_slice(self.server_line);
+        out.extend_from_slice(self.date_line);
+        if let Some(value) = self.content_type {
+            out.extend_from_slice(b"Content-Type: ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        if !self.header_lines.is_empty() {
+            out.extend_from_slice(self.header_lines.as_bytes());
+        }
+        match self.length {
+            Length::Absent | Length::UntilClose => {}
+            Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Length::Sized(length) => {
+                // Room for the most digits is appended, and what was not needed is taken back.
+                let mut line = *b"Content-Length: 01234567890123456789\r\n";
+                let end = CONTENT_LENGTH_AT + digits(length, &mut line[CONTENT_LENGTH_AT..]);
+                line[end..end + 2].copy_from_slice(b"\r\n");
+                let start = out.len();
+                out.extend_from_slice(&line);
+                out.truncate(start + end + 2);
+            }
+        }
+        match (self.persistence, self.version) {
+            (Persistence::Reuse, Version::Http11) => {}
+            (Persistence::Reuse, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (Persistence::Close, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[inline(never)]
+fn status_line(status: Status, out: &mut Vec<u8>) {
+    match status.line() {
+        Some(line) => out.extend_from_slice(line.as_bytes()),
+        None => unknown_status_line(status, out),
+    }
+}
+
+/// RFC 9112 §4: the reason phrase may be empty, the space before it may not be left out.
+#[cold]
+fn unknown_status_line(status: Status, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let mut code = [0; DIGITS_MAX];
+    let count = digits(u64::from(status.code()), &mut code);
+    out.extend_from_slice(&code[..count]);
+    out.extend_from_slice(b" \r\n");
+}
+
+/// Where the number begins in a `Content-Length` line.
+const CONTENT_LENGTH_AT: usize = b"Content-Length: ".len();
+
+/// The most digits that a number has.
+const DIGITS_MAX: usize = 20;
+
+/// Writes `number` in decimal at the beginning of `out`; returns how many digits it has.
+fn digits(mut number: u64, out: &mut [u8]) -> usize {
+    let count = number.checked_ilog10().map_or(1, |log| log as usize + 1);
+    for digit in out[..count].iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    count
+}
+
+/// Room for the size of a chunk, written before the size is known. RFC 9112 §7.1 allows leading zeros.
+const SIZE_PLACEHOLDER: &[u8] = b"0000\r\n";
+
+/// The largest chunk whose size fits the placeholder.
+pub(crate) const CHUNK_BYTES_MAX: usize = 0xffff;
+
+/// Opens a chunk at the end of `out`; returns what [`end_chunk`] wants to know.
+pub(crate) fn begin_chunk(out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.extend_from_slice(SIZE_PLACEHOLDER);
+    start
+}
+
+/// Closes the chunk that [`begin_chunk`] opened at `start`, which reaches to the end of `out`. An empty chunk would
+/// end the body: it is taken back instead.
+pub(crate) fn end_chunk(out: &mut Vec<u8>, start: usize) {
+    let mut size = out.len() - start - SIZE_PLACEHOLDER.len();
+    assert!(size <= CHUNK_BYTES_MAX, "encode: chunk beyond its placeholder");
+    if size == 0 {
+        return out.truncate(start);
+    }
+    for digit in out[start..start + 4].iter_mut().rev() {
+        *digit = b"0123456789abcdef"[size & 15];
+        size >>= 4;
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::response::Response;
+
+    fn encoded(response: &Response, length: Length, version: Version, persistence: Persistence) -> String {
+        let head = ResponseHead {
+            status: response.status(),
+            server_line: b"Server: s\r\n",
+            date_line: b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+            header_lines: response.headers().lines(),
+            content_type: response.headers().content_type(),
+            length,
+            version,
+            persistence,
+        };
+        let mut out = b"before".to_vec();
+        head.encode(&mut out);
+        let head = String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned();
+        head.replace("Sun, 06 Nov 1994 08:49:37 GMT", "d")
+    }
+
+    #[test]
+    fn a_head_is_status_fields_length_and_persistence() {
+        let response = Response::text("x").with_header("X-A", "b");
+        assert_eq!(
+            encoded(&response, Length::Sized(1), Version::Http11, Persistence::Reuse),
+            "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nContent-Type: text/plain; charset=utf-8\r\nX-A: b\r\n\
+             Content-Length: 1\r\n\r\n"
+        );
+        let gone = Response::new(Status::NO_CONTENT);
+        assert_eq!(
+            encoded(&gone, Length::Absent, Version::Http11, Persistence::Close),
+            "HTTP/1.1 204 No Content\r\nServer: s\r\nDate: d\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(
+            encoded(&gone, Length::Chunked, Version::Http10, Persistence::Reuse),
+            "HTTP/1.1 204 No Content\r\nServer: s\r\nDate: d\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_status_without_a_reason_keeps_its_space() {
+        let odd = Response::new(Status::from_code(599).unwrap());
+        let head = encoded(&odd, Length::UntilClose, Version::Http11, Persistence::Close);
+        assert!(head.starts_with("HTTP/1.1 599 \r\nServer"), "{head}");
+    }
+
+    #[test]
+    fn numbers_are_written_as_std_writes_them() {
+        for number in [0, 1, 9, 10, 99, 100, 12345, u64::from(u32::MAX), u64::MAX] {
+            let mut out = [0; DIGITS_MAX];
+            let count = digits(number, &mut out);
+            assert_eq!(out[..count], *number.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_chunk_knows_its_size_and_an_empty_one_vanishes() {
+        let mut out = b"x".to_vec();
+        let start = begin_chunk(&mut out);
+        end_chunk(&mut out, start);
+        assert_eq!(out, b"x");
+        for size in [1, 15, 16, 0xabc, CHUNK_BYTES_MAX] {
+            let mut out = Vec::new();
+            let start = begin_chunk(&mut out);
+            out.resize(out.len() + size, b'd');
+            end_chunk(&mut out, start);
+            assert_eq!(out[..6], *format!("{size:04x}\r\n").as_bytes());
+            assert_eq!(out.len(), 6 + size + 2);
+            assert!(out.ends_with(b"d\r\n"));
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! The story of a connection: wait for a request, read its head, let the handler answer, send, and again.
+//!
+//! ```text
+//!          ┌──────────────── nothing more received ──────────────────┐
+//!          ▼                                                         │
+//!   await_request ──first bytes──▶ read_head ──▶ handle ──▶ respond ─┴─ next one is there ─▶ read_head
+//!          │                          │                        │
+//!        closed,                    refused                 Close, or unread bytes
+//!        idle too long                └── one answer ──▶ linger ◀┘
+//! ```
+//! The buffers are held between `await_request` and the end of the last exchange, not while the connection is idle.
+//! The frames below `await_request` are what an idle connection costs: what needs stack is in calls beside it.
+#![forbid(unsafe_code)]
+
+use std::cell::RefMut;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::buffer::{Input, PooledInput};
+use crate::date;
+use crate::handler::Handler;
+use crate::http1::body::{RequestBody, Step};
+use crate::http1::encode::{Length, ResponseHead};
+use crate::http1::parse::{self, Framing, Head, Progress, Refusal, Scan};
+use crate::http1::persistence::Persistence;
+use crate::http1::stream::BodyWriter;
+use crate::http1::wire::{HELD_BYTES_MAX, Output, Wire};
+use crate::limits::Limits;
+use crate::message::{Status, Version};
+use crate::request::Request;
+use crate::response::{Body, FilePart, Response, StreamBody};
+use crate::timeout::Phase;
+
+/// What all connections of a server share.
+pub(crate) struct Service {
+    pub(crate) handler: Box<dyn Handler>,
+    pub(crate) limits: Limits,
+    /// The `Server` line, or nothing.
+    pub(crate) server_line: Box<[u8]>,
+    /// The server is shutting down: answer what was received, and close.
+    pub(crate) draining: AtomicBool,
+    /// Seconds since 1970, coarsely: for `Date`.
+    pub(crate) unix_seconds: fn() -> u64,
+}
+
+impl Service {
+    fn is_draining(&self) -> bool {
+        // Relaxed: the flag carries no data. A connection that misses it is expired by its capability's registry.
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// How an exchange ended.
+#[must_use]
+enum After {
+    /// Bytes of the next request are there.
+    Request,
+    /// Nothing is there: wait without buffers.
+    Idle,
+    /// Close at once: all that was received was answered, or nothing can be sent.
+    Close,
+    /// Close so that the client can read the answer although it may still be sending.
+    Linger,
+}
+
+/// Serves one connection to its end.
+pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
+    let mut first = true;
+    while let Some(mut input) = await_request(wire, service, first) {
+        first = false;
+        loop {
+            match exchange(wire, service, peer, input.get()) {
+                After::Request => {}
+                After::Idle => break,
+                After::Close => return,
+                After::Linger => return linger(wire, service, input.get()),
+            }
+        }
+        wire.release_output();
+    }
+}
+
+/// Waits for the first bytes of a request, holding no buffer meanwhile. `None` where the connection is over.
+fn await_request(wire: &Wire, service: &Service, first: bool) -> Option<PooledInput> {
+    let transport = wire.activity().transport();
+    wire.activity().enter(Phase::Idle);
+    // A new connection's request is often there already: look before waiting, which takes a registration.
+    let mut wait = !first;
+    loop {
+        if service.is_draining() {
+            wire.activity().expire();
+        }
+        // The read behind it would wait only after a false alarm. Unlike `try_read` it notes that the socket is
+        // drained, so that the next wait begins without a system call.
+        if wait {
+            transport.wait_readable().ok()?;
+        }
+        let mut input = PooledInput::take();
+        let mut nothing = false;
+        let received = input.get().fill(0, |room| {
+            if wait {
+                return transport.read(room);
+            }
+            let received = transport.try_read(room)?;
+            nothing = received.is_none();
+            Ok(received.unwrap_or(0))
+        });
+        wait = true;
+        match received {
+            Ok(0) if nothing => {}
+            Ok(0) | Err(_) => return None,
+            Ok(_) => return Some(input),
+        }
+    }
+}
+
+/// One request and its response.
+#[inline(never)]
+fn exchange(wire: &Wire, service: &Service, peer: Option<SocketAddr>, input: &mut Input) -> After {
+    let head_at = match read_head(wire, service, input) {
+        Ok(found) => found,
+        Err(NoHead::Refused(refusal)) => return refuse(wire, service, &refusal),
+        Err(NoHead::Gone) => return After::Close,
+    };
+    let head = &input.head;
+    let mut body = RequestBody::new(head.framing, &service.limits);
+    // Note [held output]: nobody waits for an answer while a body is still on its way.
+    let received = match head.framing {
+        Framing::Empty => true,
+        Framing::Sized(length) => input.unread().len() as u64 >= length,
+        Framing::Chunked => false,
+    };
+    if !received && wire.flush().is_err() {
+        return After::Close;
+    }
+    let mut expects_continue = head.expect_continue && input.is_empty();
+    wire.activity().enter(Phase::Handler);
+    let answer = Answer {
+        version: head.version,
+        asked: head.options.persistence(head.version),
+        head_only: head.is_head(),
+    };
+    let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
+    let mut response = call(&*service.handler, &mut request);
+    respond(wire, service, input, &mut body, expects_continue, answer, &mut response)
+}
+
+/// Why there is no head.
+enum NoHead {
+    Refused(Refusal),
+    /// The connection ended, or nothing can be answered any more.
+    Gone,
+}
+
+/// Parses the next head into the input, waiting for as much of it as is not there. Returns where it begins.
+fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize, NoHead> {
+    let mut scan = Scan::default();
+    let mut waiting = false;
+    loop {
+        let head_at = input.position();
+        let (unread, head) = input.parts();
+        match parse::parse(unread, &mut scan, &service.limits, head) {
+            Ok(Progress::Complete) => {
+                input.consume(input.head.len);
+                return Ok(head_at);
+            }
+            Ok(Progress::Incomplete) => {}
+            Err(refusal) => return Err(NoHead::Refused(refusal)),
+        }
+        if !waiting {
+            // The limit is on the whole head, so its bytes do not count as progress.
+            wire.flush().map_err(|_| NoHead::Gone)?;
+            wire.activity().enter(Phase::Head);
+            waiting = true;
+            if service.is_draining() {
+                // Entering a phase takes an expiry back; a head that is not there by now is not waited for.
+                wire.activity().expire();
+            }
+        }
+        match wire.fill(input, 0) {
+            Ok(0) => return Err(NoHead::Gone),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && !service.is_draining() => {
+                let reason = "request head did not arrive in time";
+                return Err(NoHead::Refused(Refusal { status: Status::REQUEST_TIMEOUT, reason }));
+            }
+            Err(_) => return Err(NoHead::Gone),
+        }
+    }
+}
+
+/// Runs the handler. A panic in it is a 500; a kill goes on unwinding.
+fn call(handler: &dyn Handler, request: &mut Request<'_>) -> Response {
+    // The request is only read and its body closed after a panic; both stay consistent at every step.
+    match bast::catch_unwind(AssertUnwindSafe(|| handler.handle(request))) {
+        Ok(response) => match response.fault() {
+            None => response,
+            Some(fault) => {
+                log::error!("{} {:?}: {fault}", request.method(), request.path());
+                internal_error()
+            }
+        },
+        Err(payload) if bast::is_kill(&*payload) => panic::resume_unwind(payload),
+        Err(payload) => {
+            let message = payload
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("no message");
+            log::error!("{} {:?}: handler panicked: {message:?}", request.method(), request.path());
+            internal_error()
+        }
+    }
+}
+
+#[cold]
+fn internal_error() -> Response {
+    Response::text("500 Internal Server Error\n").with_status(Status::INTERNAL_SERVER_ERROR)
+}
+
+/// The one answer to a request that cannot be served.
+#[cold]
+fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
+    log::debug!("refused a request: {}: {}", refusal.status, refusal.reason);
+    let mut response =
+        Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);
+    let answer = Answer { version: Version::Http11, asked: Persistence::Close, head_only: false };
+    let length = length_of(&response, answer);
+    if send(wire, service, answer, &mut response, length, Persistence::Close).is_err() {
+        return After::Close;
+    }
+    if wire.flush().is_err() { After::Close } else { After::Linger }
+}
+
+/// What the response has to know of its request.
+#[derive(Clone, Copy)]
+struct Answer {
+    version: Version,
+    /// What the client asked for.
+    asked: Persistence,
+    /// It was a HEAD request.
+    head_only: bool,
+}
+
+/// Sends the response, and decides what becomes of the connection.
+fn respond(
+    wire: &Wire,
+    service: &Service,
+    input: &mut Input,
+    body: &mut RequestBody,
+    expects_continue: bool,
+    answer: Answer,
+    response: &mut Response,
+) -> After {
+    let length = length_of(response, answer);
+    let persistence = if answer.asked == Persistence::Close
+        || response.closes()
+        || length == Length::UntilClose
+        || !can_finish(body, expects_continue, service)
+        || (service.is_draining() && !another_head_received(wire, service, input, body))
+    {
+        Persistence::Close
+    } else {
+        Persistence::Reuse
+    };
+    if send(wire, service, answer, response, length, persistence).is_err() {
+        // Closing without the rest of a body that was announced is how the client learns that it is not whole.
+        let _ = wire.flush();
+        return After::Close;
+    }
+    let next = if persistence == Persistence::Close {
+        // Who has sent no more than what was answered loses nothing when the socket is closed; during a drain the
+        // next request may be on its way.
+        if body.is_done() && input.is_empty() && !service.is_draining() {
+            After::Close
+        } else {
+            After::Linger
+        }
+    } else if !body.is_done() && !drop_rest(wire, service, input, body) {
+        After::Linger
+    } else if input.is_empty() {
+        After::Idle
+    } else if wire.held() >= HELD_BYTES_MAX {
+        After::Request
+    } else {
+        return After::Request;
+    };
+    if wire.flush().is_err() { After::Close } else { next }
+}
+
+/// How the end of this response's body is made known.
+fn length_of(response: &Response, answer: Answer) -> Length {
+    if !response.status().allows_body() {
+        return Length::Absent;
+    }
+    match response.body() {
+        Body::Stream(StreamBody { length: None, .. }) if answer.version == Version::Http11 => Length::Chunked,
+        // A HEAD response ends with its head whatever the body would have been.
+        Body::Stream(StreamBody { length: None, .. }) if answer.head_only => Length::Absent,
+        Body::Stream(StreamBody { length: None, .. }) => Length::UntilClose,
+        body => Length::Sized(body_length(body)),
+    }
+}
+
+/// The length of a body that has one.
+fn body_length(body: &Body) -> u64 {
+    match body {
+        Body::Empty => 0,
+        Body::Bytes(bytes) => bytes.as_slice().len() as u64,
+        Body::File(part) => part.len,
+        Body::Stream(stream) => stream.length.unwrap_or(0),
+    }
+}
+
+/// May the rest of the request's body be read and dropped? Known beforehand, so that the head can say `close`.
+fn can_finish(body: &RequestBody, expects_continue: bool, service: &Service) -> bool {
+    if body.is_done() {
+        return true;
+    }
+    // A client that was never told to continue may send its body or not (RFC 9110 §10.1.1): nobody could tell that
+    // body from the next request.
+    !body.is_broken()
+        && !expects_continue
+        && body.sized_left().is_none_or(|left| left <= service.limits.drain_bytes_max)
+}
+
+/// During a drain: has the next request's head arrived, here or in the kernel? Then this response is not the last.
+#[cold]
+fn another_head_received(wire: &Wire, service: &Service, input: &mut Input, body: &RequestBody) -> bool {
+    if !body.is_done() {
+        return false;
+    }
+    let mut head = Head::default();
+    loop {
+        match parse::parse(input.unread(), &mut Scan::default(), &service.limits, &mut head) {
+            Ok(Progress::Complete) => return true,
+            Ok(Progress::Incomplete) => {}
+            Err(_) => return false,
+        }
+        let position = input.position();
+        let received =
+            input.fill(position, |room| Ok(wire.activity().transport().try_read(room)?.unwrap_or(0)));
+        if !matches!(received, Ok(1..)) {
+            return false;
+        }
+    }
+}
+
+/// Composes the head, and returns the output to append the body to.
+#[inline]
+fn compose_head<'w>(
+    wire: &'w Wire,
+    service: &Service,
+    response: &Response,
+    length: Length,
+    version: Version,
+    persistence: Persistence,
+) -> RefMut<'w, Output> {
+    let head = ResponseHead {
+        status: response.status(),
+        server_line: &service.server_line,
+        date_line: &date::line((service.unix_seconds)()),
+        header_lines: response.headers().lines(),
+        content_type: response.headers().content_type(),
+        length,
+        version,
+        persistence,
+    };
+    let mut output = wire.output();
+    head.encode(&mut output.bytes);
+    output
+}
+
+/// Up to this size a body is copied behind its head, so that one buffer is sent; a memory copy of this size costs
+/// about a microsecond, which is less than a system call more.
+const COPIED_BYTES_MAX: usize = 16 << 10;
+
+/// Up to this size a file is read behind its head and sent with it. Larger ones are sent by the kernel from its page
+/// cache: two system calls instead of one, but no copy.
+const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
+
+/// Composes the response, and sends it as far as it does not fit into what may be held.
+fn send(
+    wire: &Wire,
+    service: &Service,
+    answer: Answer,
+    response: &mut Response,
+    length: Length,
+    persistence: Persistence,
+) -> io::Result<()> {
+    let mark = wire.held();
+    let mut output = compose_head(wire, service, response, length, answer.version, persistence);
+    if answer.head_only || length == Length::Absent {
+        return Ok(());
+    }
+    if let Body::Bytes(bytes) = response.body()
+        && bytes.as_slice().len() <= COPIED_BYTES_MAX
+    {
+        output.bytes.extend_from_slice(bytes.as_slice());
+        return Ok(());
+    }
+    drop(output);
+    match response.take_body() {
+        Body::Empty => Ok(()),
+        Body::Bytes(bytes) => wire.flush_with(bytes.as_slice()),
+        Body::File(part) if part.len <= FILE_COPIED_BYTES_MAX => {
+            if copy_file(wire, &part) {
+                return Ok(());
+            }
+            // Nothing of this response was sent: another can take its place.
+            log::error!("a file of {} bytes could not be read at {}", part.len, part.offset);
+            wire.output().bytes.truncate(mark);
+            let mut response = internal_error();
+            let length = Length::Sized(body_length(response.body()));
+            send(wire, service, answer, &mut response, length, persistence)
+        }
+        Body::File(part) => {
+            let sent = wire.flush_with_file(part.file.fd(), part.offset, part.len);
+            if let Err(error) = &sent
+                && error.kind() == io::ErrorKind::UnexpectedEof
+            {
+                log::error!("a file became shorter than the {} bytes announced", part.len);
+            }
+            sent
+        }
+        Body::Stream(stream) => produce(wire, stream, length),
+    }
+}
+
+/// Appends a small file's part to the output. Fails if the file has become shorter.
+fn copy_file(wire: &Wire, part: &FilePart) -> bool {
+    let output = &mut wire.output().bytes;
+    let mut at = output.len();
+    let Ok(len) = usize::try_from(part.len) else { return false };
+    let start = at;
+    output.resize(start + len, 0);
+    while at < output.len() {
+        match bast::fs::read_at(part.file.fd(), &mut output[at..], part.offset + (at - start) as u64) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => at += count,
+        }
+    }
+    true
+}
+
+/// Lets a streamed body be written. A panic in the producer is an error like others; a kill goes on unwinding.
+#[inline(never)]
+fn produce(wire: &Wire, stream: StreamBody, length: Length) -> io::Result<()> {
+    let Some(mut writer) = BodyWriter::new(wire, length) else { return Ok(()) };
+    let before = wire.activity().phase();
+    wire.activity().enter(Phase::Handler);
+    let produced = bast::catch_unwind(AssertUnwindSafe(|| (stream.produce)(&mut writer)));
+    wire.activity().enter(before);
+    match produced {
+        Ok(Ok(())) => {
+            writer.finish().inspect_err(|_| log::error!("a response body was shorter than announced"))
+        }
+        Ok(Err(error)) => {
+            log::warn!("a response was broken off: {error}");
+            Err(error)
+        }
+        Err(payload) if bast::is_kill(&*payload) => panic::resume_unwind(payload),
+        Err(_) => {
+            log::error!("a response was broken off: its producer panicked");
+            Err(io::ErrorKind::Other.into())
+        }
+    }
+}
+
+/// Reads and drops the rest of a request's body, within the limit. Afterwards the next request begins.
+#[cold]
+fn drop_rest(wire: &Wire, service: &Service, input: &mut Input, body: &mut RequestBody) -> bool {
+    body.unlimited();
+    let mut left = service.limits.drain_bytes_max;
+    let mut flushed = false;
+    loop {
+        let Ok((framing, step)) = body.step(input.unread()) else { return false };
+        input.consume(framing);
+        match step {
+            Step::Done => return true,
+            Step::Data(size) if !input.is_empty() => {
+                let count = input.unread().len().min(usize::try_from(size).unwrap_or(usize::MAX));
+                if count as u64 > left {
+                    return false;
+                }
+                left -= count as u64;
+                input.consume(count);
+                body.took(count);
+            }
+            Step::Data(_) | Step::More => {
+                if !flushed && wire.flush().is_err() {
+                    return false;
+                }
+                flushed = true;
+                if !matches!(wire.in_phase(Phase::Body, || wire.fill(input, 0)), Ok(1..)) {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Ends the output and waits for the client to close, dropping what it still sends. Closing with unread bytes would
+/// send a RST, which destroys an answer that the client has not read yet (RFC 9112 §9.6).
+#[cold]
+fn linger(wire: &Wire, service: &Service, input: &mut Input) {
+    wire.activity().enter(Phase::Linger);
+    if wire.activity().transport().shutdown_write().is_err() {
+        return;
+    }
+    let mut left = service.limits.linger_bytes_max;
+    loop {
+        input.consume(input.unread().len());
+        match wire.fill(input, 0) {
+            Ok(count @ 1..) if count as u64 <= left => left -= count as u64,
+            _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

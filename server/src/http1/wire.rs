@@ -1,0 +1,215 @@
+//! A connection's byte stream with the output that is held back: what `serve`, body readers and writers share.
+//!
+//! Note [held output]. Answers are gathered in one buffer and sent together, but nobody waits because of that:
+//! `serve` sends what is held before it handles a request that is not wholly received, and the park hook
+//! ([`Wire::flush_before_park`]) sends it before the connection's thread parks for whatever reason: a handler that
+//! sleeps, a lock, a database. The buffer sits in a `RefCell` that is never borrowed while the application runs, so
+//! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself.
+#![forbid(unsafe_code)]
+
+use std::cell::{RefCell, RefMut};
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use crate::buffer::{self, Input};
+use crate::http1::encode;
+use crate::timeout::{Activity, Phase};
+
+/// Output is sent as soon as this much is held.
+pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
+
+/// One connection's stream.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    activity: Rc<Activity>,
+    output: RefCell<Output>,
+}
+
+/// Bytes to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// Without room while nothing is held.
+    pub(crate) bytes: Vec<u8>,
+    /// Where the chunk begins that is being written.
+    chunk: Option<usize>,
+    /// Sending failed; nothing can be sent any more.
+    failed: bool,
+}
+
+impl Output {
+    /// Opens a chunk unless one is open.
+    pub(crate) fn open_chunk(&mut self) {
+        if self.chunk.is_none() {
+            self.chunk = Some(encode::begin_chunk(&mut self.bytes));
+        }
+    }
+
+    /// Closes the chunk that is open.
+    pub(crate) fn close_chunk(&mut self) {
+        if let Some(start) = self.chunk.take() {
+            encode::end_chunk(&mut self.bytes, start);
+        }
+    }
+}
+
+impl Wire {
+    pub(crate) fn new(activity: Rc<Activity>) -> Wire {
+        Wire { activity, output: RefCell::default() }
+    }
+
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// The output buffer, to append to. The borrow must end before anything that may park.
+    #[inline]
+    pub(crate) fn output(&self) -> RefMut<'_, Output> {
+        let mut output = self.output.borrow_mut();
+        if output.bytes.capacity() == 0 {
+            output.bytes = buffer::take_output();
+        }
+        output
+    }
+
+    /// How many bytes are held.
+    pub(crate) fn held(&self) -> usize {
+        self.output.borrow().bytes.len()
+    }
+
+    /// Sends what is held.
+    ///
+    /// # Errors
+    /// Those of the transport, now or in an earlier flush.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.send(&mut self.output.borrow_mut(), &[])
+    }
+
+    /// Sends what is held and then `bytes`, which are not copied.
+    pub(crate) fn flush_with(&self, bytes: &[u8]) -> io::Result<()> {
+        self.send(&mut self.output.borrow_mut(), bytes)
+    }
+
+    /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
+    pub(crate) fn flush_before_park(&self) {
+        if let Ok(mut output) = self.output.try_borrow_mut()
+            && !output.bytes.is_empty()
+        {
+            let _ = self.send(&mut output, &[]);
+        }
+    }
+
+    /// Gives the output buffer back to the pool. Nothing may be held.
+    pub(crate) fn release_output(&self) {
+        let mut output = self.output.borrow_mut();
+        debug_assert!(output.bytes.is_empty());
+        buffer::return_output(&mut output.bytes);
+    }
+
+    fn send(&self, output: &mut Output, more: &[u8]) -> io::Result<()> {
+        output.close_chunk();
+        if output.failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let sent = self.in_phase(Phase::Write, || self.send_all(&output.bytes, more));
+        output.failed = sent.is_err();
+        output.bytes.clear();
+        sent
+    }
+
+    fn send_all(&self, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
+        let transport = self.activity.transport();
+        while !first.is_empty() || !second.is_empty() {
+            let sent = match (first, second) {
+                (bytes, []) | ([], bytes) => transport.write(bytes)?,
+                _ => transport.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])?,
+            };
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            let of_first = sent.min(first.len());
+            (first, second) = (&first[of_first..], &second[sent - of_first..]);
+            self.client_took_bytes()?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the client's side took bytes.
+    ///
+    /// # Errors
+    /// `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
+    /// then although the client reads nothing; taken for progress, that would keep such a client for minutes.
+    fn client_took_bytes(&self) -> io::Result<()> {
+        if self.activity.is_expired() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.activity.progress();
+        Ok(())
+    }
+
+    /// Sends what is held and then `len` bytes of a file from `offset` on, in whole segments.
+    ///
+    /// # Errors
+    /// Those of the transport, and `UnexpectedEof` where the file is shorter than it was.
+    pub(crate) fn flush_with_file(
+        &self,
+        file: BorrowedFd<'_>,
+        mut offset: u64,
+        mut len: u64,
+    ) -> io::Result<()> {
+        let mut output = self.output.borrow_mut();
+        if output.failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let sent = self.in_phase(Phase::Write, || {
+            let transport = self.activity.transport();
+            let mut head = &output.bytes[..];
+            while !head.is_empty() {
+                let sent = transport.send_more(head)?;
+                if sent == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                head = &head[sent..];
+                self.client_took_bytes()?;
+            }
+            while len > 0 {
+                let want = usize::try_from(len).unwrap_or(usize::MAX);
+                match transport.send_file(file, &mut offset, want)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    sent => len -= sent as u64,
+                }
+                self.client_took_bytes()?;
+            }
+            Ok(())
+        });
+        output.failed = sent.is_err();
+        output.bytes.clear();
+        sent
+    }
+
+    /// Waits for input and appends it to `input`; returns 0 at the end of the stream.
+    pub(crate) fn fill(&self, input: &mut Input, keep: usize) -> io::Result<usize> {
+        input.fill(keep, |room| self.read(room))
+    }
+
+    /// Waits for input.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.activity.transport().read(buffer)
+    }
+
+    /// Runs `body` in a phase, and returns to the one before.
+    #[inline]
+    pub(crate) fn in_phase<T>(&self, phase: Phase, body: impl FnOnce() -> T) -> T {
+        let before = self.activity.phase();
+        self.activity.enter(phase);
+        let result = body();
+        self.activity.enter(before);
+        result
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        buffer::return_output(&mut self.output.get_mut().bytes);
+    }
+}

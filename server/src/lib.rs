@@ -1,0 +1,75 @@
+//! A direct-style blocking HTTP server on green threads.
+//!
+//! ```no_run
+//! use bast_server::{Error, Request, Response, Router, Server};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let app = Router::new()
+//!         .get("/", |_: &mut Request| Response::text("hello"))
+//!         .get("/users/{id}", user)
+//!         .files("/", "www");
+//!     Server::bind("127.0.0.1:8080")?.serve(app) // returns after a graceful drain
+//! }
+//!
+//! fn user(req: &mut Request) -> Result<Response, Error> {
+//!     let id: u64 = req.param("id")?; // a bad number is a 400
+//!     Ok(Response::text(format!("user {id}")))
+//! }
+//! ```
+//!
+//! A [`Handler`] is a plain function. It runs on the green thread of its connection and may block as it likes: only
+//! that connection waits. [`Limits`] and [`TimeLimits`] are on by default.
+//!
+//! # Logging
+//! Everything goes to the [`log`] facade. Install a logger, else the causes of 500s are seen by nobody: clients are
+//! told the status only. With env_logger, say:
+//!
+//! ```ignore
+//! // in Cargo.toml: env_logger = "0.11"
+//! env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+//! ```
+//!
+//! What the server did wrong, a panic of a handler, and an [`Error`] that is a 5xx are errors there; what happens to it
+//! is info or a warning; what a client did wrong is debug.
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod connection;
+mod date;
+mod error;
+pub mod file;
+mod handler;
+mod http1;
+mod limits;
+mod listener;
+mod load;
+mod message;
+mod middleware;
+mod percent;
+mod request;
+mod response;
+mod router;
+mod server;
+mod settings;
+mod shared;
+mod shutdown;
+mod timeout;
+mod transport;
+
+pub use error::Error;
+pub use handler::Handler;
+pub use http1::stream::BodyWriter;
+pub use limits::Limits;
+pub use message::{Method, Status, Version};
+pub use middleware::{Next, With};
+pub use request::{BodyReader, Request};
+pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
+pub use router::Router;
+pub use server::{Server, ServerHandle};
+pub use settings::Settings;
+pub use timeout::TimeLimits;
+
+/// The programs of the README, which are to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,0 +1,518 @@
+//! What a handler returns: status, header fields and a body.
+//!
+//! A response is built on the connection's own green thread and never leaves it, so it may hold an `Rc`. Framing
+//! (Content-Length, Transfer-Encoding, Connection) and Date belong to the server: a handler cannot set them, so it
+//! cannot contradict what is sent. Names and values are checked here, once; the encoder copies them unread.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::buffer;
+use crate::http1::stream::BodyWriter;
+use crate::message::{Status, is_field_value, is_token};
+
+/// An answer to a request.
+///
+/// ```
+/// use bast_server::{Response, Status};
+/// let response = Response::text("made").with_status(Status::CREATED).with_header("Location", "/things/7");
+/// assert_eq!(response.header("location"), Some("/things/7"));
+/// ```
+#[derive(Debug)]
+pub struct Response {
+    status: Status,
+    headers: HeaderBlock,
+    body: Body,
+    close: bool,
+    /// The first header that could not be accepted; such a response is answered as a 500 instead.
+    refused: Option<Box<str>>,
+}
+
+const CONTENT_TYPE: &str = "Content-Type";
+
+impl Response {
+    /// A response with this status, no fields and no body.
+    #[must_use]
+    pub fn new(status: Status) -> Response {
+        Response { status, headers: HeaderBlock::default(), body: Body::Empty, close: false, refused: None }
+    }
+
+    /// A `200 OK` with this body, of this media type.
+    #[must_use]
+    pub fn bytes(content_type: impl Into<Cow<'static, str>>, body: impl Into<Bytes>) -> Response {
+        let content_type = content_type.into();
+        if is_field_value(content_type.as_bytes()) {
+            return Response::of_type(content_type, body.into());
+        }
+        let mut response = Response::new(Status::OK).with_body(Body::Bytes(body.into()));
+        response.refused = Some(CONTENT_TYPE.into());
+        response
+    }
+
+    /// A `200 OK` with this body, of a media type that is known to be a field value.
+    #[inline]
+    fn of_type(content_type: Cow<'static, str>, body: Bytes) -> Response {
+        let headers = HeaderBlock { content_type: Some(content_type), lines: String::new() };
+        Response { status: Status::OK, headers, body: Body::Bytes(body), close: false, refused: None }
+    }
+
+    /// A `200 OK` with plain text in UTF-8.
+    #[must_use]
+    pub fn text(body: impl Into<Bytes>) -> Response {
+        Response::of_type(Cow::Borrowed("text/plain; charset=utf-8"), body.into())
+    }
+
+    /// A `200 OK` with an HTML page in UTF-8.
+    #[must_use]
+    pub fn html(body: impl Into<Bytes>) -> Response {
+        Response::of_type(Cow::Borrowed("text/html; charset=utf-8"), body.into())
+    }
+
+    /// A `200 OK` whose body `produce` writes while it is sent.
+    ///
+    /// `produce` runs on the connection's thread after the handler has returned, and not at all for a HEAD request.
+    /// What it writes is gathered; it is sent when the buffer is full, when it calls
+    /// [`flush`](std::io::Write::flush), and whenever its thread waits for anything. If it returns an error or
+    /// panics, the connection is broken off, so that the client cannot take the part for the whole; only a client of
+    /// HTTP/1.0, to which the end of the connection is the end of the body, cannot tell.
+    #[must_use]
+    pub fn stream(
+        content_type: impl AsRef<str>,
+        produce: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + 'static,
+    ) -> Response {
+        let mut response = Response::new(Status::OK).with_header("Content-Type", content_type);
+        response.body = Body::Stream(StreamBody { length: None, produce: Box::new(produce) });
+        response
+    }
+
+    /// The same where the length in bytes is known beforehand. Writing more is an error for the writer, writing less
+    /// breaks the connection off.
+    #[must_use]
+    pub fn stream_sized(
+        content_type: impl AsRef<str>,
+        length: u64,
+        produce: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + 'static,
+    ) -> Response {
+        let mut response = Response::stream(content_type, produce);
+        if let Body::Stream(stream) = &mut response.body {
+            stream.length = Some(length);
+        }
+        response
+    }
+
+    /// A `303 See Other`: the client fetches `location` by GET.
+    #[must_use]
+    pub fn see_other(location: impl AsRef<str>) -> Response {
+        Response::new(Status::SEE_OTHER).with_header("Location", location)
+    }
+
+    /// Sets the status. A final response needs one from 200 up: an interim one is answered as a 500.
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> Response {
+        self.status = status;
+        self
+    }
+
+    /// Sets a header field, replacing what had the same name.
+    ///
+    /// A name that is no token, a value with a control character in it (CR, LF and NUL above all), and the fields
+    /// that belong to the server (Connection, Content-Length, Date, Keep-Alive, Server, Transfer-Encoding, Upgrade)
+    /// spoil the response: the client gets a plain 500 and the log says why. So what a handler copies from a request
+    /// can never split a response.
+    #[must_use]
+    pub fn with_header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Response {
+        self.put(name.as_ref(), value.as_ref(), true);
+        self
+    }
+
+    /// Adds a header field beside those of the same name, as Set-Cookie wants it. Checked like
+    /// [`with_header`](Response::with_header).
+    #[must_use]
+    pub fn with_added_header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Response {
+        self.put(name.as_ref(), value.as_ref(), false);
+        self
+    }
+
+    /// Adds a field of the server's own making, which is well-formed and there once because of who made it; reading
+    /// every byte of it again would cost a small file a tenth of a microsecond per response.
+    pub(crate) fn with_own_header(mut self, name: &'static str, value: &str) -> Response {
+        debug_assert!(is_token(name.as_bytes()) && is_field_value(value.as_bytes()) && !is_reserved(name));
+        debug_assert!(self.header(name).is_none());
+        self.headers.put(name, value, false);
+        self
+    }
+
+    fn put(&mut self, name: &str, value: &str, replace: bool) {
+        if is_token(name.as_bytes()) && is_field_value(value.as_bytes()) && !is_reserved(name) {
+            self.headers.put(name, value, replace);
+        } else if self.refused.is_none() {
+            self.refused = Some(name.escape_debug().collect());
+        }
+    }
+
+    /// Sets the body; the header fields stay as they are.
+    #[must_use]
+    pub fn with_body(mut self, body: Body) -> Response {
+        self.body = body;
+        self
+    }
+
+    /// Closes the connection after this response.
+    #[must_use]
+    pub fn and_close(mut self) -> Response {
+        self.close = true;
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The value of the first header field with this name, in any case of letters.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderBlock {
+        &self.headers
+    }
+
+    /// Takes the body out, to be sent.
+    pub(crate) fn take_body(&mut self) -> Body {
+        mem::replace(&mut self.body, Body::Empty)
+    }
+
+    pub(crate) fn closes(&self) -> bool {
+        self.close
+    }
+
+    /// Why this cannot be sent, if it cannot.
+    pub(crate) fn fault(&self) -> Option<String> {
+        match &self.refused {
+            Some(name) => Some(format!("the handler set a header that is not allowed: {name:?}")),
+            None if self.status.is_informational() => {
+                Some(format!("the handler answered with an interim status: {}", self.status))
+            }
+            None => None,
+        }
+    }
+}
+
+/// Is this field the server's own? Their lengths sort out most others.
+fn is_reserved(name: &str) -> bool {
+    let reserved: &[&str] = match name.len() {
+        4 => &["date"],
+        6 => &["server"],
+        7 => &["upgrade"],
+        10 => &["connection", "keep-alive"],
+        14 => &["content-length"],
+        17 => &["transfer-encoding"],
+        _ => return false,
+    };
+    reserved.iter().any(|field| name.eq_ignore_ascii_case(field))
+}
+
+/// The body of a response.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Body {
+    /// No bytes.
+    Empty,
+    /// These bytes.
+    Bytes(Bytes),
+    /// A part of an open file.
+    File(FilePart),
+    /// What a function writes while it is sent.
+    Stream(StreamBody),
+}
+
+/// A range of bytes of a file.
+#[derive(Debug)]
+pub struct FilePart {
+    /// The file, open for as long as anybody sends from it.
+    pub file: Rc<crate::file::Entry>,
+    /// The first byte to send.
+    pub offset: u64,
+    /// How many bytes to send.
+    pub len: u64,
+}
+
+/// A body that is produced while it is sent; made by [`Response::stream`].
+pub struct StreamBody {
+    pub(crate) length: Option<u64>,
+    pub(crate) produce: Producer,
+}
+
+/// What writes a streamed body.
+pub(crate) type Producer = Box<dyn FnOnce(&mut BodyWriter<'_>) -> io::Result<()>>;
+
+impl fmt::Debug for StreamBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamBody").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+/// Bytes that are borrowed for ever, owned, or shared among many responses without a copy.
+#[derive(Clone)]
+pub enum Bytes {
+    /// Part of the program.
+    Static(&'static [u8]),
+    /// This response's own.
+    Owned(Vec<u8>),
+    /// Shared, for instance one event that thousands of connections are sent.
+    Shared(Arc<[u8]>),
+}
+
+impl Bytes {
+    /// The bytes themselves.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Static(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+            Bytes::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.as_slice().len())
+    }
+}
+
+impl From<&'static str> for Bytes {
+    fn from(text: &'static str) -> Bytes {
+        Bytes::Static(text.as_bytes())
+    }
+}
+
+impl From<&'static [u8]> for Bytes {
+    fn from(bytes: &'static [u8]) -> Bytes {
+        Bytes::Static(bytes)
+    }
+}
+
+impl<const N: usize> From<&'static [u8; N]> for Bytes {
+    fn from(bytes: &'static [u8; N]) -> Bytes {
+        Bytes::Static(bytes)
+    }
+}
+
+impl From<String> for Bytes {
+    fn from(text: String) -> Bytes {
+        Bytes::Owned(text.into_bytes())
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Bytes {
+        Bytes::Owned(bytes)
+    }
+}
+
+impl From<Arc<[u8]>> for Bytes {
+    fn from(bytes: Arc<[u8]>) -> Bytes {
+        Bytes::Shared(bytes)
+    }
+}
+
+/// The header fields of a response: the media type, which nearly all have, and then the others as they go on the wire:
+/// `name: value` and CRLF, one after the other.
+///
+/// Composing a head copies them in one piece, and any number of them costs one allocation, which is pooled. To find
+/// one again means to look through the lines; that is rare and they are few.
+#[derive(Default)]
+pub(crate) struct HeaderBlock {
+    /// The `Content-Type` that the response was made with: a plain response needs no memory for its fields.
+    content_type: Option<Cow<'static, str>>,
+    lines: String,
+}
+
+impl HeaderBlock {
+    /// The media type, if it is not among the lines.
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+
+    /// The lines. Every one was checked by `Response::put`, so there is no line end but at the end of each.
+    pub(crate) fn lines(&self) -> &str {
+        &self.lines
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let lines = self.lines.split_terminator("\r\n").filter_map(|line| line.split_once(": "));
+        self.content_type().map(|value| (CONTENT_TYPE, value)).into_iter().chain(lines)
+    }
+
+    fn put(&mut self, name: &str, value: &str, replace: bool) {
+        if replace {
+            self.remove(name);
+        }
+        if self.lines.capacity() == 0 {
+            self.lines = buffer::take_lines();
+        }
+        for part in [name, ": ", value, "\r\n"] {
+            self.lines.push_str(part);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if name.eq_ignore_ascii_case(CONTENT_TYPE) {
+            self.content_type = None;
+        }
+        let mut at = 0;
+        while let Some(len) = self.lines[at..].find("\r\n").map(|end| end + 2) {
+            let line = &self.lines[at..at + len];
+            if line.split(':').next().is_some_and(|field| field.eq_ignore_ascii_case(name)) {
+                self.lines.replace_range(at..at + len, "");
+            } else {
+                at += len;
+            }
+        }
+    }
+}
+
+impl Drop for HeaderBlock {
+    fn drop(&mut self) {
+        if self.lines.capacity() > 0 {
+            buffer::return_lines(&mut self.lines);
+        }
+    }
+}
+
+impl fmt::Debug for HeaderBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// What a handler may return.
+pub trait IntoResponse {
+    /// The response that is sent.
+    fn into_response(self) -> Response;
+}
+
+impl IntoResponse for Response {
+    fn into_response(self) -> Response {
+        self
+    }
+}
+
+impl IntoResponse for Status {
+    fn into_response(self) -> Response {
+        Response::new(self)
+    }
+}
+
+/// An empty `204 No Content`.
+impl IntoResponse for () {
+    fn into_response(self) -> Response {
+        Response::new(Status::NO_CONTENT)
+    }
+}
+
+impl IntoResponse for &'static str {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for String {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for Vec<u8> {
+    fn into_response(self) -> Response {
+        Response::bytes("application/octet-stream", self)
+    }
+}
+
+impl<R: IntoResponse> IntoResponse for (Status, R) {
+    fn into_response(self) -> Response {
+        self.1.into_response().with_status(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_could_split_a_response_spoils_it() {
+        for (name, value) in [
+            ("X", "a\r\nSet-Cookie: b"),
+            ("X", "a\nb"),
+            ("X", "a\0"),
+            ("X", "a\x7f"),
+            ("X\r\nY", "a"),
+            ("", "a"),
+            ("X:", "a"),
+        ] {
+            let response = Response::text("x").with_header(name, value);
+            assert!(response.fault().is_some(), "{name:?}: {value:?}");
+            assert_eq!(response.headers().iter().count(), 1, "and is not kept");
+        }
+    }
+
+    #[test]
+    fn a_content_type_that_could_split_a_response_spoils_it() {
+        assert!(Response::bytes("text/plain\r\nX: y", "x").fault().is_some());
+        assert!(Response::stream("a/b\n", |_| Ok(())).fault().is_some());
+    }
+
+    #[test]
+    fn framing_belongs_to_the_server() {
+        for name in
+            ["Content-Length", "transfer-encoding", "CONNECTION", "Date", "Keep-Alive", "Server", "Upgrade"]
+        {
+            assert!(Response::text("x").with_header(name, "1").fault().is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_interim_status_is_no_answer() {
+        assert!(Response::new(Status::CONTINUE).fault().is_some());
+        assert!(Response::new(Status::OK).fault().is_none());
+    }
+
+    #[test]
+    fn headers_are_replaced_or_added() {
+        let response = Response::new(Status::OK)
+            .with_header("X-A", "1")
+            .with_header("X-AB", "x-a: 2")
+            .with_added_header("X-A", "3")
+            .with_header("Empty", "");
+        assert_eq!(response.headers().lines(), "X-A: 1\r\nX-AB: x-a: 2\r\nX-A: 3\r\nEmpty: \r\n");
+        assert_eq!(response.header("x-ab"), Some("x-a: 2"));
+        assert_eq!(response.header("empty"), Some(""));
+        let response = response.with_header("x-a", "4");
+        assert_eq!(response.headers().lines(), "X-AB: x-a: 2\r\nEmpty: \r\nx-a: 4\r\n", "both are replaced");
+    }
+
+    #[test]
+    fn the_type_of_a_text_is_replaced_like_any_field() {
+        let response = Response::text("x").with_header("content-type", "a/b").with_header("X-A", "1");
+        let fields: Vec<_> = response.headers().iter().collect();
+        assert_eq!(fields, [("content-type", "a/b"), ("X-A", "1")]);
+        let response = Response::html("x").with_added_header("X-A", "1").with_header("X-A", "2");
+        assert_eq!(response.header("Content-Type"), Some("text/html; charset=utf-8"));
+        assert_eq!(response.headers().iter().count(), 2);
+    }
+}

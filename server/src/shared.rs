@@ -1,0 +1,58 @@
+//! What the threads of one server share: the acceptor, the connections, and the thread that called `serve`.
+//!
+//! It is made before the first of them starts, and lives until the last of them has ended.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use bast::net::TcpListener;
+
+use crate::http1::serve::Service;
+use crate::load::LoadTable;
+use crate::shutdown::Shutdown;
+use crate::timeout::{ServerId, TimeLimits};
+
+/// What the threads of a server share while it serves.
+pub(crate) struct Shared {
+    pub(crate) id: ServerId,
+    pub(crate) runtime: bast::Handle,
+    pub(crate) listener: TcpListener,
+    pub(crate) service: Service,
+    pub(crate) time_limits: TimeLimits,
+    /// What a connection's thread is given; `None` is the runtime's.
+    pub(crate) stack_bytes: Option<usize>,
+    pub(crate) load: LoadTable,
+    pub(crate) shutdown: Arc<Shutdown>,
+}
+
+/// A connection's share of the load, from its acceptance until it is dropped.
+pub(crate) struct Live {
+    shared: Arc<Shared>,
+    capability: usize,
+}
+
+impl Live {
+    pub(crate) fn new(shared: &Arc<Shared>, capability: usize) -> Live {
+        shared.load.add(capability);
+        Live { shared: Arc::clone(shared), capability }
+    }
+
+    /// The connection has started, for good, on this capability, which may have taken it from the one it was meant for.
+    pub(crate) fn settle(&mut self, capability: usize) {
+        if capability != self.capability {
+            self.shared.load.shift(self.capability, capability);
+            self.capability = capability;
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.shared.load.remove(self.capability);
+        self.shared.shutdown.connection_ended(&self.shared.load);
+    }
+}

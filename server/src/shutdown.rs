@@ -1,0 +1,90 @@
+//! Ending a server: what sets it off, and how it is known that the last connection has gone.
+//!
+//! ```text
+//! Serving ──stop──▶ Draining ──last connection gone──▶ Ended
+//!                      └──stop again, or deadline──▶ Killing ──gone, or grace over──▶ Ended
+//! ```
+//! Signals, [`ServerHandle::shutdown`], the deadline and the last connection all speak through one channel to the
+//! thread that called `serve`, which alone moves between the states.
+//!
+//! Note [the last connection]. The counters of the load table are not read at one instant, so their sum means
+//! something only when none can grow: after the acceptor has ended. Then `counting` is set. A connection that ends
+//! counts down and then reads `counting`; the server sets `counting` and then reads the counters. All four are
+//! SeqCst, so one of the two sees the other, and either of them finds the sum 0.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bast::sync::{Receiver, Sender, unbounded};
+
+use crate::load::LoadTable;
+
+/// What the serving thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A signal came or a handle was used: drain, and the second time do not wait any longer.
+    Stop,
+    /// No connection is left, and none can come.
+    Gone,
+    /// Time is over.
+    Deadline,
+}
+
+/// The connections' side of the shutdown.
+#[derive(Debug)]
+pub(crate) struct Shutdown {
+    events: Sender<Event>,
+    counting: AtomicBool,
+}
+
+impl Shutdown {
+    pub(crate) fn new() -> (Shutdown, Receiver<Event>) {
+        let (events, receiver) = unbounded();
+        (Shutdown { events, counting: AtomicBool::new(false) }, receiver)
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        // The receiver is gone only when the server has ended; then nobody needs to know.
+        let _ = self.events.send(event);
+    }
+
+    /// From now on the end of the last connection is reported. Call it when none can be added any more.
+    pub(crate) fn report_the_last(&self, load: &LoadTable) {
+        self.counting.store(true, Ordering::SeqCst);
+        self.connection_ended(load);
+    }
+
+    /// A connection was counted down; see Note [the last connection].
+    pub(crate) fn connection_ended(&self, load: &LoadTable) {
+        if self.counting.load(Ordering::SeqCst) && load.total() == 0 {
+            self.send(Event::Gone);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_connection_is_reported_once_none_can_come() {
+        let load = LoadTable::new(2);
+        let (shutdown, events) = Shutdown::new();
+        load.add(0);
+        load.add(1);
+        load.remove(0);
+        shutdown.connection_ended(&load);
+        shutdown.report_the_last(&load);
+        assert!(events.try_recv().is_err(), "one is left");
+        load.remove(1);
+        shutdown.connection_ended(&load);
+        assert!(matches!(events.try_recv(), Ok(Event::Gone)));
+    }
+
+    #[test]
+    fn a_server_without_connections_is_gone_at_once() {
+        let (shutdown, events) = Shutdown::new();
+        shutdown.report_the_last(&LoadTable::new(2));
+        assert!(matches!(events.try_recv(), Ok(Event::Gone)));
+    }
+}

@@ -1,0 +1,93 @@
+//! The system calls that tests need and std has not.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Sends one byte as urgent data (MSG_OOB, tcp(7)).
+pub fn send_urgent(socket: impl AsFd, byte: u8) {
+    // SAFETY: the byte is live, and one byte long.
+    let sent = unsafe { libc::send(socket.as_fd().as_raw_fd(), (&raw const byte).cast(), 1, libc::MSG_OOB) };
+    assert_eq!(sent, 1, "{}", io::Error::last_os_error());
+}
+
+/// Makes dropping the socket a reset (SO_LINGER of zero, socket(7)).
+pub fn reset_on_close(socket: impl AsFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: `linger` is live, and of the given size.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    };
+    check(set).expect("SO_LINGER can be set");
+}
+
+/// Changes how many connections may wait to be accepted (listen(2)).
+pub fn set_backlog(listener: impl AsFd, connections: i32) {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::listen(listener.as_fd().as_raw_fd(), connections) }).expect("the socket listens");
+}
+
+/// The CPU time that this process has used, in user and kernel mode.
+pub fn cpu_time() -> Duration {
+    // SAFETY: all zeroes is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one rusage to the local.
+    check(unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) }).expect("getrusage");
+    let duration = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
+    duration(usage.ru_utime) + duration(usage.ru_stime)
+}
+
+/// Lets this process map no more than `bytes` of address space (RLIMIT_AS).
+pub fn limit_address_space(bytes: usize) {
+    let limit = libc::rlimit { rlim_cur: bytes as libc::rlim_t, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the kernel reads one rlimit from the local.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) }).expect("RLIMIT_AS can be lowered");
+}
+
+/// The bytes of address space that this process has mapped (statm, proc(5)).
+pub fn address_space() -> usize {
+    statm(0)
+}
+
+/// The bytes of memory of this process that are resident (statm, proc(5)).
+pub fn resident() -> usize {
+    statm(1)
+}
+
+fn statm(field: usize) -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").expect("there is a /proc");
+    let pages: usize = statm.split(' ').nth(field).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
+}
+
+/// How many descriptors this process has open.
+pub fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("there is a /proc").count()
+}
+
+/// How many OS threads this process has.
+pub fn os_threads() -> usize {
+    fs::read_dir("/proc/self/task").expect("there is a /proc").count()
+}
+
+/// Sends a signal to this process.
+pub fn raise(signal: i32) {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::kill(libc::getpid(), signal) }).expect("a process may signal itself");
+}
+
+/// A second descriptor for the same open file.
+pub fn duplicate(fd: impl AsFd) -> OwnedFd {
+    fd.as_fd().try_clone_to_owned().expect("a descriptor is left")
+}
