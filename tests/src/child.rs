@@ -40,7 +40,13 @@ pub fn run_with(variables: &[(&str, &str)], body: impl FnOnce()) -> Output {
 /// Runs `body` in a process of its own, in which it must succeed.
 #[track_caller]
 pub fn succeeds(body: impl FnOnce()) {
-    let output = run(body);
+    succeeds_with(&[], body);
+}
+
+/// The same with further variables in the environment of the child.
+#[track_caller]
+pub fn succeeds_with(variables: &[(&str, &str)], body: impl FnOnce()) {
+    let output = run_with(variables, body);
     assert!(output.status.code() == Some(RETURNED), "{}\n{}", output.status, stderr(&output));
 }
 

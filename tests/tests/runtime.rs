@@ -299,9 +299,11 @@ fn more_capabilities_than_there_are_left_are_refused_and_those_taken_are_given_b
 
 #[test]
 fn a_start_that_fails_leaves_nothing_that_stops_the_next() {
-    // No room for the stack of an OS thread, which takes 2 MiB. (Where there is room for just that, std aborts.)
-    child::succeeds(|| {
-        sys::limit_address_space(sys::address_space() + (1 << 20));
+    // The OS threads of the capabilities ask for so much address space for their stacks that the limit stops the
+    // third, while everything else fits by far: where there is room for a stack and for little more, std aborts.
+    const STACK: usize = 8 << 30;
+    child::succeeds_with(&[("RUST_MIN_STACK", &STACK.to_string())], || {
+        sys::limit_address_space(sys::address_space() + 2 * STACK + STACK / 2);
         let error = Runtime::builder().capabilities(8).build().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
         sys::limit_address_space(usize::MAX);
