@@ -80,7 +80,7 @@ fn look(runtime: &Inner, control: &'static Control, now_ns: u64) -> Option<Threa
         token::State::Runnable => State::Runnable,
         token::State::Running => State::Running,
         token::State::Parked => State::Blocked,
-        token::State::ClaimedEvent | token::State::ClaimedTimer | token::State::ClaimedKill => {
+        token::State::ClaimedEvent | token::State::ClaimedTimer | token::State::ClaimedInterrupt => {
             State::Runnable
         }
         token::State::Free | token::State::Finished => return None,

@@ -142,7 +142,7 @@ fn wait(source: &Source, operation: Operation, deadline_ns: Option<u64>, seen: R
     object.end_wait(operation.direction);
     match woken.or_unwind() {
         Woken::Timer => Err(io::ErrorKind::TimedOut.into()),
-        Woken::Event | Woken::Kill => Ok(()),
+        Woken::Event | Woken::Interrupt => Ok(()),
     }
 }
 

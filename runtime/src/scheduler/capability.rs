@@ -259,7 +259,8 @@ impl Capability {
             // Stolen from our nursery before it started: its new home must see to it.
             return park::post_kill(thread);
         }
-        if let Some(claim) = control.parked_token().and_then(|token| Control::claim(token, Woken::Kill)) {
+        if let Some(claim) = control.parked_token().and_then(|token| Control::claim(token, Woken::Interrupt))
+        {
             park::ready(claim);
         }
     }

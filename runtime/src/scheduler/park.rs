@@ -142,7 +142,7 @@ pub(crate) fn wake_all(token: Token) {
 impl Woken {
     /// Unwinds if the park was ended by a kill.
     pub(crate) fn or_unwind(self) -> Woken {
-        if self == Woken::Kill
+        if self == Woken::Interrupt
             && let Some((capability, control)) = current::thread()
         {
             deliver_kill(capability, control);

@@ -155,7 +155,7 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
             match self.park(wait, slot, &mut attempt, || {}).or_unwind() {
                 Woken::Event => return Waited::Served,
                 Woken::Timer => return Waited::TimedOut,
-                Woken::Kill => {}
+                Woken::Interrupt => {}
             }
         }
     }

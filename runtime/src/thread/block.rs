@@ -34,6 +34,26 @@ pub enum BlockedOn {
     Send,
     /// A signal.
     Signal,
+    /// A reader-writer lock.
+    RwLock,
+    /// A semaphore's permits.
+    Semaphore,
+    /// The other threads of a barrier.
+    Barrier,
+    /// An initialisation that another thread is doing.
+    Once,
+    /// The first of several things.
+    Select,
+    /// Work that an OS thread of the pool does.
+    Offload,
+    /// The end of a process.
+    Process,
+    /// A future.
+    Future,
+    /// A thread that is to receive an exception.
+    ThrowTo(ThreadId),
+    /// The threads of a scope.
+    Scope,
 }
 
 const KIND_SHIFT: u32 = 56;
@@ -60,6 +80,16 @@ impl BlockedOn {
             BlockedOn::Receive => (11, 0),
             BlockedOn::Send => (12, 0),
             BlockedOn::Signal => (13, 0),
+            BlockedOn::RwLock => (14, 0),
+            BlockedOn::Semaphore => (15, 0),
+            BlockedOn::Barrier => (16, 0),
+            BlockedOn::Once => (17, 0),
+            BlockedOn::Select => (18, 0),
+            BlockedOn::Offload => (19, 0),
+            BlockedOn::Process => (20, 0),
+            BlockedOn::Future => (21, 0),
+            BlockedOn::ThrowTo(id) => (22, id.get()),
+            BlockedOn::Scope => (23, 0),
         };
         kind << KIND_SHIFT | detail & ((1 << KIND_SHIFT) - 1)
     }
@@ -82,6 +112,16 @@ impl BlockedOn {
             11 => BlockedOn::Receive,
             12 => BlockedOn::Send,
             13 => BlockedOn::Signal,
+            14 => BlockedOn::RwLock,
+            15 => BlockedOn::Semaphore,
+            16 => BlockedOn::Barrier,
+            17 => BlockedOn::Once,
+            18 => BlockedOn::Select,
+            19 => BlockedOn::Offload,
+            20 => BlockedOn::Process,
+            21 => BlockedOn::Future,
+            22 => BlockedOn::ThrowTo(ThreadId::from_raw(detail)?),
+            23 => BlockedOn::Scope,
             _ => return None,
         })
     }
@@ -103,6 +143,16 @@ impl fmt::Display for BlockedOn {
             BlockedOn::Receive => f.write_str("channel receive"),
             BlockedOn::Send => f.write_str("channel send"),
             BlockedOn::Signal => f.write_str("signal"),
+            BlockedOn::RwLock => f.write_str("rwlock"),
+            BlockedOn::Semaphore => f.write_str("semaphore"),
+            BlockedOn::Barrier => f.write_str("barrier"),
+            BlockedOn::Once => f.write_str("once"),
+            BlockedOn::Select => f.write_str("select"),
+            BlockedOn::Offload => f.write_str("offload"),
+            BlockedOn::Process => f.write_str("process"),
+            BlockedOn::Future => f.write_str("future"),
+            BlockedOn::ThrowTo(id) => write!(f, "throw to thread {id}"),
+            BlockedOn::Scope => f.write_str("scope"),
         }
     }
 }
@@ -128,6 +178,16 @@ mod tests {
             BlockedOn::Receive,
             BlockedOn::Send,
             BlockedOn::Signal,
+            BlockedOn::RwLock,
+            BlockedOn::Semaphore,
+            BlockedOn::Barrier,
+            BlockedOn::Once,
+            BlockedOn::Select,
+            BlockedOn::Offload,
+            BlockedOn::Process,
+            BlockedOn::Future,
+            BlockedOn::ThrowTo(id),
+            BlockedOn::Scope,
         ] {
             assert_eq!(BlockedOn::unpack(reason.pack()), Some(reason));
         }

@@ -6,7 +6,7 @@
 //!   Free ───────▶ New ─────────▶ Runnable ──▶ Running ──────────────▶ Parked
 //!    ▲                              ▲  ▲        │  │                    │ claim (one winner per park)
 //!    │                        yield │  │        │  │                    ▼
-//!    │                              └──┼────────┘  │            Claimed(Event | Timer | Kill)
+//!    │                              └──┼────────┘  │            Claimed(Event | Timer | Interrupt)
 //!    │                                 │           │                    │
 //!    │ last reference                  └───────────┼────────────────────┘  queued by the winner, then resumed
 //!    └────────────────── Finished ◀────────────────┘
@@ -53,8 +53,8 @@ pub(crate) enum Woken {
     Event,
     /// Its deadline passed first.
     Timer,
-    /// It is to be killed.
-    Kill,
+    /// An exception is to be raised in it: a kill, say.
+    Interrupt,
 }
 
 /// A parked thread, claimed: nobody else can wake it now, and it stays where it is until the claim is handed to the
@@ -353,7 +353,7 @@ impl Control {
         let state = match cause {
             Woken::Event => State::ClaimedEvent,
             Woken::Timer => State::ClaimedTimer,
-            Woken::Kill => State::ClaimedKill,
+            Woken::Interrupt => State::ClaimedInterrupt,
         };
         control
             .word
@@ -388,7 +388,7 @@ impl Control {
         let woken = match State::of(word) {
             State::ClaimedEvent | State::Runnable => Woken::Event,
             State::ClaimedTimer => Woken::Timer,
-            State::ClaimedKill => Woken::Kill,
+            State::ClaimedInterrupt => Woken::Interrupt,
             state => unreachable!("thread: goes on after a park while {state:?}"),
         };
         self.word.store(token_of(word).with(State::Running), Ordering::Relaxed);

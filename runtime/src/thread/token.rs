@@ -98,7 +98,7 @@ pub(crate) enum State {
     /// Claimed because its deadline passed.
     ClaimedTimer,
     /// Claimed to be killed.
-    ClaimedKill,
+    ClaimedInterrupt,
     /// Its body is over.
     Finished,
 }
@@ -115,7 +115,7 @@ impl State {
             4 => State::Parked,
             5 => State::ClaimedEvent,
             6 => State::ClaimedTimer,
-            7 => State::ClaimedKill,
+            7 => State::ClaimedInterrupt,
             8 => State::Finished,
             _ => unreachable!("park word: no such state"),
         }
@@ -146,7 +146,7 @@ mod tests {
             State::Parked,
             State::ClaimedEvent,
             State::ClaimedTimer,
-            State::ClaimedKill,
+            State::ClaimedInterrupt,
             State::Finished,
         ] {
             let word = token.with(state);
