@@ -16,12 +16,13 @@ const RUNTIME: &[&[&str]] = &[
     &["io_manager"],
     &["scheduler"],
     &["time"],
+    &["mask", "timeout", "scoped"],
     &["sync"],
     &["net"],
     &["fs"],
     &["signal"],
     &["monitor"],
-    &["local", "handle", "builder", "runtime", ""],
+    &["local", "handle", "builder", "scope", "runtime", ""],
 ];
 
 /// The order of the server's modules.

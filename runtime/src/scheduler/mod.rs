@@ -7,6 +7,7 @@
 mod capability;
 pub(crate) mod current;
 mod describe;
+pub(crate) mod exception;
 mod inbox;
 pub(crate) mod park;
 mod remote;
@@ -30,4 +31,4 @@ pub(crate) use capability::Capability;
 pub(crate) use park::{park, wake_all};
 pub(crate) use remote::{Mail, Remote};
 pub(crate) use runtime::{Inner, Settings};
-pub(crate) use spawn::{Placement, Spawned, spawn, spawn_local};
+pub(crate) use spawn::{Placement, Spawned, spawn, spawn_local, spawn_unchecked};
