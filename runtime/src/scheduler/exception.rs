@@ -13,8 +13,10 @@
 //! # How it gets there
 //! Whoever sends it sets a flag of the control block and tells the thread's home by mail. The home looks whether the
 //! thread is parked and may receive; then it claims the park, like any other waker. A thrower that waits is claimed
-//! before (it may withdraw until then) and goes on when its exception is accepted: from then on the exception is the
-//! target's, and raised at its next place if the target was woken by something else at that very moment.
+//! before (it may withdraw until then): the exception is accepted, and the thread's. The thrower goes on after the claim
+//! of the thread's park, whether that succeeded or something else had woken the thread at that very moment; then the
+//! exception is raised at its next place. (Waiting for the raise would let two threads that throw to each other at the
+//! same time hold each other for ever.)
 //! The flag is set before the look at the home, and a thief sets the home before it looks at the flag, each with a fence
 //! in between: an exception to a thread that is being stolen is seen by one of them.
 //!
@@ -28,7 +30,7 @@ use crate::sys::clock;
 use crate::thread::block::BlockedOn;
 use crate::thread::body::Payload;
 use crate::thread::control::{Home, Reference};
-use crate::thread::exception::{self, FrameOver, Killed, MaskingState};
+use crate::thread::exception::{self, Accepted, FrameOver, Killed, MaskingState};
 use crate::thread::token::State;
 use crate::thread::{Control, Woken};
 use std::any::Any;
@@ -121,29 +123,41 @@ impl Capability {
         }
         match control.state() {
             State::Finished => exception::drain(control, park::ready),
-            State::Parked if may_interrupt(control) => {
-                if let Some(claim) =
-                    control.parked_token().and_then(|token| Control::claim(token, Woken::Interrupt))
-                {
-                    park::ready(claim);
-                }
-            }
+            State::Parked => interrupt_parked(control),
             _ => {}
         }
     }
 }
 
-/// Whether there is something that a parked thread of this capability may receive.
-fn may_interrupt(control: &'static Control) -> bool {
+/// Ends the park of a thread of this capability, if there is something that it may receive.
+fn interrupt_parked(control: &'static Control) {
     // SAFETY: the thread is parked, and this is its home.
     let mask = unsafe { control.owned() }.mask.get();
     if mask == MaskingState::MaskedUninterruptible || control.is_unwinding() {
-        return false;
+        return;
     }
-    control.is_killed()
+    let mut thrower = None;
+    let may_receive = control.is_killed()
         // SAFETY: as above.
         || control.is_frame_over() && unsafe { control.with_extra(|extra| extra.frames.is_cancelled()) }
-        || control.is_thrown_to() && exception::accept(control, park::ready)
+        || control.is_thrown_to()
+            && match exception::accept(control) {
+                Accepted::Nothing => false,
+                Accepted::Before => true,
+                Accepted::Now(claim) => {
+                    thrower = Some(claim);
+                    true
+                }
+            };
+    if may_receive
+        && let Some(claim) = control.parked_token().and_then(|token| Control::claim(token, Woken::Interrupt))
+    {
+        park::ready(claim);
+    }
+    // Only now: what it does next must not overtake its exception.
+    if let Some(thrower) = thrower {
+        park::ready(thrower);
+    }
 }
 
 /// A thread's home is asked to look at it.

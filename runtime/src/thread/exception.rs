@@ -160,26 +160,35 @@ pub(crate) fn withdraw(thread: &Reference, thrower: Token) -> Option<Payload> {
     thrown.map(|thrown| thrown.payload)
 }
 
-/// Accepts the first exception whose thrower still waits, and releases that one; the exception is now the thread's.
-/// False: there is none. For the thread's home.
-pub(crate) fn accept(control: &Control, release: impl FnOnce(Claim)) -> bool {
+/// What a thread has been thrown.
+pub(crate) enum Accepted {
+    /// Nothing, or only what its throwers have withdrawn.
+    Nothing,
+    /// An exception that was accepted before.
+    Before,
+    /// An exception that is the thread's from now on. Its thrower goes on when this is made ready.
+    Now(Claim),
+}
+
+/// Accepts the first exception whose thrower still waits. For the thread's home.
+pub(crate) fn accept(control: &Control) -> Accepted {
     let mut withdrawn = Vec::new();
-    let claim = {
+    let accepted = {
         let mut shard = shard(id_of(control));
         loop {
-            let Some(queue) = shard.get_mut(&id_of(control)) else { return false };
+            let Some(queue) = shard.get_mut(&id_of(control)) else { break Accepted::Nothing };
             match queue.front_mut() {
                 None => {
                     shard.remove(&id_of(control));
                     control.clear_thrown();
-                    return false;
+                    break Accepted::Nothing;
                 }
                 Some(first) => match first.thrower {
-                    Thrower::Accepted => return true,
+                    Thrower::Accepted => break Accepted::Before,
                     Thrower::Waits(token) => match Control::claim(token, Woken::Event) {
                         Some(claim) => {
                             first.thrower = Thrower::Accepted;
-                            break claim;
+                            break Accepted::Now(claim);
                         }
                         None => withdrawn.extend(queue.pop_front()),
                     },
@@ -187,16 +196,17 @@ pub(crate) fn accept(control: &Control, release: impl FnOnce(Claim)) -> bool {
             }
         }
     };
-    release(claim);
     // Their destructors are the throwers' code: not under the lock.
     drop(withdrawn);
-    true
+    accepted
 }
 
 /// Takes the first exception that was thrown to the thread, which raises it.
 pub(crate) fn take(control: &Control, release: impl FnOnce(Claim)) -> Option<Payload> {
-    if !accept(control, release) {
-        return None;
+    match accept(control) {
+        Accepted::Nothing => return None,
+        Accepted::Before => {}
+        Accepted::Now(thrower) => release(thrower),
     }
     let mut shard = shard(id_of(control));
     let queue = shard.get_mut(&id_of(control))?;
