@@ -116,7 +116,7 @@ impl Thread {
 
 impl Thread {
     pub(crate) fn is_killed(&self) -> bool {
-        self.control.control().is_killed()
+        self.control.control().notice().is_killed()
     }
 }
 

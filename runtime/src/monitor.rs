@@ -8,7 +8,8 @@
 use crate::scheduler::{Inner, current};
 use crate::sys::clock;
 use crate::thread::block::BlockedOn;
-use crate::thread::control::{Home, Reference};
+use crate::thread::control::Reference;
+use crate::thread::notice::Home;
 use crate::thread::token;
 use crate::thread::{Control, ThreadId};
 use std::fmt;

@@ -8,7 +8,7 @@
 //! that were overtaken (by an earlier deadline of the same thread) or orphaned (their thread ended) are counted, and
 //! cleared out when they are more than half.
 
-use crate::thread::control::Home;
+use crate::thread::notice::Home;
 use crate::thread::{Control, Token, table};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -82,7 +82,7 @@ impl Timers {
                 0 => {}
                 later if later > now_ns => self.push(control, later),
                 _ => {
-                    if let Some(token) = control.parked_token() {
+                    if let Some(token) = control.word().parked_token() {
                         due(token);
                     }
                 }
@@ -126,14 +126,14 @@ mod tests {
 
     fn thread() -> &'static Control {
         let control = table::occupy(Home::Capability(SLOT), Label::None, 0, 1, ThreadLimit::TABLE).unwrap();
-        assert!(control.take());
-        control.running();
+        assert!(control.word().take());
+        control.word().running();
         control
     }
 
     fn end(timers: &mut Timers, control: &'static Control) {
         timers.forget(control);
-        control.finished();
+        control.word().finished();
         control.release_only_reference();
     }
 
@@ -141,7 +141,7 @@ mod tests {
     fn park(timers: &mut Timers, control: &'static Control, deadline_ns: u64) -> Token {
         let token = control.begin_park(BlockedOn::Timer);
         timers.arm(control, deadline_ns);
-        control.parked(token);
+        control.word().parked(token);
         token
     }
 
@@ -213,7 +213,7 @@ mod tests {
         let expected: Vec<_> = tokens.iter().map(|&(_, token)| token).collect();
         assert_eq!(due(&mut timers, 100), expected);
         for (control, _) in threads {
-            wake(control.parked_token().expect("it is parked still"), control);
+            wake(control.word().parked_token().expect("it is parked still"), control);
             end(&mut timers, control);
         }
     }

@@ -2,7 +2,7 @@
 //! allows, of a small case. The files under test are the runtime's own, compiled with loom's atomics in place of std's.
 
 mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 }
 
 mod linked {
@@ -15,15 +15,26 @@ mod linked {
 
 #[path = "../../runtime/src/scheduler/inbox.rs"]
 mod inbox;
+#[expect(dead_code, reason = "the model uses the transitions that race")]
+#[path = "../../runtime/src/thread/notice.rs"]
+mod notice;
+#[expect(dead_code, reason = "as above")]
+#[path = "../../runtime/src/thread/park_word.rs"]
+mod park_word;
 #[path = "../../runtime/src/scheduler/sleep.rs"]
 mod sleep;
+#[path = "../../runtime/src/thread/token.rs"]
+mod token;
 
-use atomic::AtomicPtr;
+use atomic::{AtomicBool, AtomicPtr, Ordering};
 use inbox::Inbox;
 use linked::Linked;
 use loom::cell::UnsafeCell;
-use loom::sync::{Arc, Notify};
+use loom::sync::{Arc, Mutex, Notify};
+use notice::{Home, Notice};
+use park_word::{ParkWord, Woken};
 use sleep::SleepFlag;
+use token::{State, Token};
 
 /// What stands for a claimed thread: a link, and a value that the waker wrote before it pushed.
 struct Node {
@@ -178,5 +189,136 @@ fn a_sleeper_looks_asleep_until_it_retracts() {
         assert!(flag.looks_asleep());
         flag.retract();
         assert!(!flag.looks_asleep());
+    });
+}
+
+/// A thread that is parked, and the token of that park.
+fn parked() -> (Arc<ParkWord>, Token) {
+    let word = ParkWord::new(1);
+    word.occupy(State::New);
+    assert!(word.take());
+    word.running();
+    let token = word.next_token();
+    word.parked(token);
+    (Arc::new(word), token)
+}
+
+#[test]
+fn one_of_two_wakers_wins_a_park_and_what_it_gave_is_there_when_the_thread_goes_on() {
+    bounded().check(|| {
+        let (word, token) = parked();
+        let (remote, node) = (Remote::new(), Node::new());
+        let wakers = [Woken::Event, Woken::Interrupt].map(|cause| {
+            let (word, remote) = (Arc::clone(&word), Arc::clone(&remote));
+            loom::thread::spawn(move || {
+                let won = word.claim(token, cause);
+                if won {
+                    // Only an event gives something; the value is written before the push.
+                    remote.push(node, u32::from(cause == Woken::Event));
+                }
+                won
+            })
+        });
+        let given = remote.run(1);
+        let woken = word.resumed();
+        assert_eq!(given, [u32::from(woken == Woken::Event)]);
+        let won = wakers.map(|waker| waker.join().unwrap());
+        assert!(won[0] != won[1], "the thread would be in two queues");
+        assert!(!word.claim(token, Woken::Timer), "the park is over");
+    });
+}
+
+#[test]
+fn an_exception_is_accepted_or_withdrawn_and_never_both_or_neither() {
+    loom::model(|| {
+        // The thrower waits; its exception lies with the target.
+        let (thrower, token) = parked();
+        let thrown = Arc::new(Mutex::new(Some("payload")));
+        let home = loom::thread::spawn({
+            let (thrower, thrown) = (Arc::clone(&thrower), Arc::clone(&thrown));
+            move || {
+                let mut thrown = thrown.lock().unwrap();
+                let accepted = thrown.is_some() && thrower.claim(token, Woken::Event);
+                // Accepted it is raised, else it is dropped: its thrower is gone.
+                thrown.take();
+                accepted
+            }
+        });
+        let killed = thrower.claim(token, Woken::Interrupt);
+        if killed {
+            thrown.lock().unwrap().take();
+        }
+        assert!(home.join().unwrap() != killed);
+        assert!(thrown.lock().unwrap().is_none());
+    });
+}
+
+const OLD: u16 = 0;
+const NEW: u16 = 1;
+
+/// What is sent to a thread that is being stolen: whom the sender tells, and whether the thief finds the mark.
+fn sent_and_stolen(send: impl Fn(&Notice) -> Home + Send + Sync + Copy + 'static) {
+    loom::model(move || {
+        let notice = Arc::new(Notice::new());
+        notice.reset(Home::Capability(OLD));
+        let sender = loom::thread::spawn({
+            let notice = Arc::clone(&notice);
+            move || send(&notice)
+        });
+        notice.move_home(NEW);
+        let found = notice.is_killed();
+        assert!(found || sender.join().unwrap() == Home::Capability(NEW), "nobody would raise it");
+    });
+}
+
+#[test]
+fn what_is_sent_to_a_thread_that_is_being_stolen_is_not_lost() {
+    sent_and_stolen(|notice| {
+        notice.mark_killed();
+        notice.home()
+    });
+}
+
+#[test]
+#[should_panic(expected = "nobody would raise it")]
+fn a_sender_that_looked_at_the_home_first_would_lose_it() {
+    sent_and_stolen(|notice| {
+        let home = notice.home();
+        notice.mark_killed();
+        home
+    });
+}
+
+/// The innermost frame, whose time is over, is left while the one around it is cancelled. Returns whether the thread
+/// knows of that afterwards.
+fn cancelled_and_left(cancel: impl Fn(&AtomicBool, &Notice) + Send + Sync + Copy + 'static) {
+    loom::model(move || {
+        let notice = Arc::new(Notice::new());
+        let outer = Arc::new(AtomicBool::new(false));
+        notice.mark_frame_over();
+        let canceller = loom::thread::spawn({
+            let (notice, outer) = (Arc::clone(&notice), Arc::clone(&outer));
+            move || cancel(&outer, &notice)
+        });
+        notice.forget_frame_over(|| outer.load(Ordering::Acquire));
+        canceller.join().unwrap();
+        assert!(notice.is_frame_over(), "the cancellation is forgotten");
+    });
+}
+
+#[test]
+fn a_frame_that_is_cancelled_while_an_inner_one_is_left_stays_cancelled() {
+    cancelled_and_left(|outer, notice| {
+        outer.store(true, Ordering::Release);
+        notice.mark_frame_over();
+    });
+}
+
+#[test]
+#[should_panic(expected = "the cancellation is forgotten")]
+fn a_canceller_that_marked_first_would_be_forgotten() {
+    cancelled_and_left(|outer, notice| {
+        notice.mark_frame_over();
+        outer.store(true, Ordering::Release);
     });
 }

@@ -20,8 +20,8 @@ use crate::stack::StackPool;
 use crate::sys::clock;
 use crate::sys::epoll::{Events, Timeout};
 use crate::thread::body::{self, Entry, Left};
-use crate::thread::control::Home;
 use crate::thread::list::RunQueue;
+use crate::thread::notice::Home;
 use crate::thread::{Control, Token, Woken};
 use crate::timer::Timers;
 use std::cell::{Cell, RefCell};
@@ -164,7 +164,7 @@ impl Capability {
 
     /// Whether the running thread, if it panics by std's account, does so itself.
     pub(super) fn is_unwinding(&self, control: &Control) -> bool {
-        thread::panicking() && (self.unwinding_suspended.get() == 0 || control.is_unwinding())
+        thread::panicking() && (self.unwinding_suspended.get() == 0 || control.notice().is_unwinding())
     }
 
     /// Arms the deadline of the running thread's next park.
@@ -194,15 +194,16 @@ impl Capability {
     /// Puts the running thread behind all that are runnable.
     #[inline]
     pub(super) fn suspend_to_yield(&self, control: &'static Control) {
-        control.yielding();
+        control.word().yielding();
         self.request.set(Some(Request::Yield));
         self.suspend(control);
-        control.running();
+        control.word().running();
     }
 
     #[inline]
     fn suspend(&self, control: &'static Control) {
-        let unwinding = (thread::panicking() || control.is_unwinding()) && self.suspend_unwinding(control);
+        let unwinding =
+            (thread::panicking() || control.notice().is_unwinding()) && self.suspend_unwinding(control);
         // SAFETY: the caller is the running thread, which has its own control block.
         let owned = unsafe { control.owned() };
         let here = 0u8;
@@ -220,7 +221,7 @@ impl Capability {
     #[cold]
     fn suspend_unwinding(&self, control: &Control) -> bool {
         let unwinding = self.is_unwinding(control);
-        control.set_unwinding(unwinding);
+        control.notice().set_unwinding(unwinding);
         if unwinding {
             self.unwinding_suspended.set(self.unwinding_suspended.get() + 1);
         }
@@ -265,7 +266,7 @@ impl Capability {
     fn next_unstarted(&self) -> Option<&'static Control> {
         loop {
             let control = self.remote.next_unstarted()?;
-            if control.take() {
+            if control.word().take() {
                 if self.remote.stealable() > 0 {
                     self.runtime.wake_a_sleeper();
                 }
@@ -284,8 +285,8 @@ impl Capability {
             .max_by_key(|remote| remote.stealable())
             .filter(|remote| remote.stealable() > 0)?;
         while let Some(control) = fullest.steal() {
-            if control.take() {
-                control.move_home(self.remote.slot());
+            if control.word().take() {
+                control.notice().move_home(self.remote.slot());
                 self.remote.counters().steals.count();
                 return Some(control);
             }
@@ -400,7 +401,7 @@ impl Capability {
         match self.request.take().expect("a thread suspends itself for a reason") {
             Request::Yield => self.queue.push(control),
             Request::Park { token, commit } => {
-                control.parked(token);
+                control.word().parked(token);
                 // SAFETY: the commit is on the stack of the parked thread, which stays as it is: even if the commit
                 // publishes the token and another core claims it at once, only this loop resumes the thread.
                 let waits = unsafe { (*commit)(token) };
@@ -436,7 +437,7 @@ impl Capability {
 
     fn finish(&self, control: &'static Control) {
         self.timers.borrow_mut().forget(control);
-        control.finished();
+        control.word().finished();
         exception::release_throwers(control);
         self.remote.counters().finished.count();
         // SAFETY: this is the reference that the running thread held.
@@ -449,7 +450,7 @@ impl Capability {
 fn main(control: &'static Control, suspender: Suspender) {
     // SAFETY: the running thread has its own control block.
     unsafe { control.owned() }.suspender.set(Some(suspender));
-    control.running();
+    control.word().running();
     let entry = exception::before_start(control).map_or(Entry::Run, Entry::Cancel);
     // SAFETY: the running thread has its block, and enters its body once, here.
     announce(unsafe { body::enter(control, entry) });

@@ -9,9 +9,9 @@ use super::Capability;
 use super::park;
 use crate::sys::clock;
 use crate::thread::Control;
-use crate::thread::control::Home;
 use crate::thread::extra::Extra;
 use crate::thread::label::Label;
+use crate::thread::notice::Home;
 use crate::thread::scoped::Bindings;
 use crate::thread::table::{self, ThreadLimit};
 use std::cell::{Cell, RefCell};
@@ -74,7 +74,7 @@ struct OsThread {
 impl Drop for OsThread {
     fn drop(&mut self) {
         if let Some(control) = self.control.take() {
-            control.finished();
+            control.word().finished();
             // SAFETY: the OS thread held the only reference and is ending.
             unsafe { control.release() };
         }

@@ -17,8 +17,7 @@
 //! of the thread's park, whether that succeeded or something else had woken the thread at that very moment; then the
 //! exception is raised at its next place. (Waiting for the raise would let two threads that throw to each other at the
 //! same time hold each other for ever.)
-//! The flag is set before the look at the home, and a thief sets the home before it looks at the flag, each with a fence
-//! in between: an exception to a thread that is being stolen is seen by one of them.
+//! `thread/notice.rs` says why an exception to a thread that is being stolen is not lost.
 //!
 //! # Order
 //! A kill goes before all else; then the frame that was over first; then what was thrown, in the order of its arrival.
@@ -29,8 +28,9 @@ use super::{Capability, Mail, current};
 use crate::sys::clock;
 use crate::thread::block::BlockedOn;
 use crate::thread::body::Payload;
-use crate::thread::control::{Home, Reference};
+use crate::thread::control::Reference;
 use crate::thread::exception::{self, Accepted, FrameOver, Killed, MaskingState};
+use crate::thread::notice::Home;
 use crate::thread::token::State;
 use crate::thread::{Control, Woken};
 use std::any::Any;
@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Raises what is pending, if the thread may receive it here.
 #[inline]
 pub(super) fn deliver(capability: &Capability, control: &'static Control, point: Point) {
-    if control.has_exception() {
+    if control.notice().has_exception() {
         deliver_pending(capability, control, point);
     }
 }
@@ -65,10 +65,10 @@ fn deliver_pending(capability: &Capability, control: &'static Control, point: Po
 
 /// The exception to raise next in the running thread.
 fn next(control: &'static Control) -> Option<Payload> {
-    if control.is_killed() {
+    if control.notice().is_killed() {
         return Some(Box::new(Killed));
     }
-    if control.is_frame_over() {
+    if control.notice().is_frame_over() {
         // SAFETY: the running thread has its own control block.
         let over = unsafe { control.with_extra(|extra| extra.frames.over(clock::monotonic_ns())) };
         if let Some(over) = over {
@@ -76,23 +76,25 @@ fn next(control: &'static Control) -> Option<Payload> {
         }
         // It was left before the news came.
         // SAFETY: as above.
-        unsafe { control.forget_frames_over() };
+        unsafe { control.forget_frame_over() };
     }
-    if control.is_thrown_to() { exception::take(control, park::ready) } else { None }
+    if control.notice().is_thrown_to() { exception::take(control, park::ready) } else { None }
 }
 
 /// What a thread that never ran leaves, if it is to end before it starts.
 pub(super) fn before_start(control: &'static Control) -> Option<Payload> {
     // SAFETY: the running thread has its own control block.
     let unmasked = unsafe { control.owned() }.mask.get() == MaskingState::Unmasked;
-    if unmasked && control.has_exception() { next(control) } else { None }
+    if unmasked && control.notice().has_exception() { next(control) } else { None }
 }
 
 /// Finds out whether a deadline of the running thread's frames has passed. For the places that are rarely come to: a
 /// park looks by itself.
 pub(super) fn look_at_deadlines(control: &'static Control) {
-    if control.has_frames() && limit_ns(control).is_some_and(|limit_ns| limit_ns <= clock::monotonic_ns()) {
-        control.mark_frame_over();
+    if control.notice().has_frames()
+        && limit_ns(control).is_some_and(|limit_ns| limit_ns <= clock::monotonic_ns())
+    {
+        control.notice().mark_frame_over();
     }
 }
 
@@ -117,11 +119,13 @@ impl Capability {
     /// The home's part: ends the park of a thread that may receive what was sent to it.
     pub(super) fn interrupt(&self, thread: Reference) {
         let control = thread.control();
+        // Before the look at the home: who sees a thread parked sees the home in which it started.
+        let state = control.state();
         if control.home() != Home::Capability(self.remote().slot()) {
             // Stolen from our nursery before it started: its new home must see to it.
             return tell_home(thread);
         }
-        match control.state() {
+        match state {
             State::Finished => exception::drain(control, park::ready),
             State::Parked => interrupt_parked(control),
             _ => {}
@@ -133,14 +137,14 @@ impl Capability {
 fn interrupt_parked(control: &'static Control) {
     // SAFETY: the thread is parked, and this is its home.
     let mask = unsafe { control.owned() }.mask.get();
-    if mask == MaskingState::MaskedUninterruptible || control.is_unwinding() {
+    if mask == MaskingState::MaskedUninterruptible || control.notice().is_unwinding() {
         return;
     }
     let mut thrower = None;
-    let may_receive = control.is_killed()
+    let may_receive = control.notice().is_killed()
         // SAFETY: as above.
-        || control.is_frame_over() && unsafe { control.with_extra(|extra| extra.frames.is_cancelled()) }
-        || control.is_thrown_to()
+        || control.notice().is_frame_over() && unsafe { control.with_extra(|extra| extra.frames.is_cancelled()) }
+        || control.notice().is_thrown_to()
             && match exception::accept(control) {
                 Accepted::Nothing => false,
                 Accepted::Before => true,
@@ -150,7 +154,8 @@ fn interrupt_parked(control: &'static Control) {
                 }
             };
     if may_receive
-        && let Some(claim) = control.parked_token().and_then(|token| Control::claim(token, Woken::Interrupt))
+        && let Some(claim) =
+            control.word().parked_token().and_then(|token| Control::claim(token, Woken::Interrupt))
     {
         park::ready(claim);
     }
@@ -170,7 +175,7 @@ fn tell_home(thread: Reference) {
 /// Asks a thread's home to kill it.
 pub(crate) fn post_kill(thread: Reference) {
     if !exception::is_over(thread.control()) {
-        thread.control().mark_killed();
+        thread.control().notice().mark_killed();
         tell_home(thread);
     }
 }
@@ -204,7 +209,7 @@ pub(crate) fn throw_to(thread: &Reference, payload: Payload) {
 
 /// Lets those go on who wait for a thread that will receive nothing any more.
 pub(super) fn release_throwers(control: &'static Control) {
-    if control.is_thrown_to() {
+    if control.notice().is_thrown_to() {
         exception::drain(control, park::ready);
     }
 }
@@ -245,7 +250,7 @@ pub(crate) fn in_frame<R>(
 pub(crate) fn cancel(thread: &Reference, cancelled: &AtomicBool) {
     // Release, before the mark: see `Control::leave_frame`.
     cancelled.store(true, Ordering::Release);
-    thread.control().mark_frame_over();
+    thread.control().notice().mark_frame_over();
     tell_home(thread.clone());
 }
 

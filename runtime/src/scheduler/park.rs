@@ -30,7 +30,7 @@ use super::{Capability, current};
 use crate::sys::{clock, futex};
 use crate::thread::block::BlockedOn;
 use crate::thread::body::Payload;
-use crate::thread::control::Home;
+use crate::thread::notice::Home;
 use crate::thread::token::State;
 use crate::thread::{Claim, Control, Token, Woken};
 use std::cell::Cell;
@@ -81,7 +81,7 @@ fn park_green(
         // The hook may have let others run, and one of them may have sent an exception.
         deliver(capability, control, Point::Park);
     }
-    if control.has_frames() {
+    if control.notice().has_frames() {
         return park_in_frames(capability, control, reason, deadline_ns, commit);
     }
     park_until(capability, control, reason, deadline_ns, commit)
@@ -119,7 +119,7 @@ fn park_in_frames(
     let limit_ns = exception::limit_ns(control).filter(|limit| deadline_ns.is_none_or(|own| *limit < own));
     let woken = park_until(capability, control, reason, limit_ns.or(deadline_ns), commit);
     if woken == Woken::Timer && limit_ns.is_some() {
-        control.mark_frame_over();
+        control.notice().mark_frame_over();
         return Woken::Interrupt;
     }
     woken
@@ -131,7 +131,7 @@ fn park_in_frames(
 fn park_os(reason: BlockedOn, deadline_ns: Option<u64>, commit: &mut dyn FnMut(Token) -> bool) -> Woken {
     let control = current::os_thread();
     let token = control.begin_park(reason);
-    control.parked(token);
+    control.word().parked(token);
     let waits = commit(token);
     loop {
         let state = control.state();
@@ -149,7 +149,7 @@ fn park_os(reason: BlockedOn, deadline_ns: Option<u64>, commit: &mut dyn FnMut(T
             _ => return control.resumed(),
         }
         if limit_ns != Some(0) {
-            futex::wait(control.park_word(), token.with(state), limit_ns);
+            futex::wait(control.word().atomic(), token.with(state), limit_ns);
         }
     }
 }
@@ -160,8 +160,8 @@ pub(crate) fn ready(claim: Claim) {
     let control = claim.control();
     match control.home() {
         Home::OsThread => {
-            control.let_go();
-            futex::wake(control.park_word());
+            control.word().let_go();
+            futex::wake(control.word().atomic());
         }
         Home::Capability(slot) => match current::get() {
             Some(capability) if capability.remote().slot() == slot => capability.enqueue(control),
@@ -235,7 +235,7 @@ pub(crate) fn switch_point() {
 #[inline]
 pub(crate) fn interruption_point() {
     if let Some((capability, control)) = current::thread()
-        && (control.has_exception() || capability.remote().is_slice_over())
+        && (control.notice().has_exception() || capability.remote().is_slice_over())
     {
         interrupt(capability, control);
     }
@@ -261,7 +261,7 @@ pub(crate) fn resume_unwind(payload: Payload) -> ! {
 /// The calling thread is about to unwind.
 pub(crate) fn begin_unwind() {
     if let Some((_, control)) = current::thread() {
-        control.set_unwinding(true);
+        control.notice().set_unwinding(true);
     }
 }
 
@@ -273,7 +273,7 @@ pub(crate) fn catch_unwind<R>(body: impl FnOnce() -> R + UnwindSafe) -> std::thr
     if result.is_err()
         && let Some((_, control)) = current::thread()
     {
-        control.set_unwinding(before);
+        control.notice().set_unwinding(before);
     }
     result
 }

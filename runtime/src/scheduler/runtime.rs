@@ -7,7 +7,8 @@ use super::{Capability, describe, exception};
 use crate::stack::{self, GuardKind, SizeClass};
 use crate::sys::affinity;
 use crate::thread::Control;
-use crate::thread::control::{Home, Reference};
+use crate::thread::control::Reference;
+use crate::thread::notice::Home;
 use crate::thread::table::{self, ThreadLimit};
 use crate::thread::token::State;
 use std::fmt;
@@ -276,7 +277,7 @@ impl Inner {
         let mut count = 0;
         for control in self.controls() {
             count += 1;
-            if !control.is_killed()
+            if !control.notice().is_killed()
                 && let Some(thread) = Reference::try_new(control)
                 // The block may have gone to a thread of another runtime since the first look.
                 && self.has(control)

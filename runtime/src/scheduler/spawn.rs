@@ -5,9 +5,9 @@ use super::{Capability, Remote, current, exception, park};
 use crate::stack::SizeClass;
 use crate::sys::clock;
 use crate::thread::body::{self, Entry, Joiner, Left};
-use crate::thread::control::Home;
 use crate::thread::exception::Killed;
 use crate::thread::label::Label;
+use crate::thread::notice::Home;
 use crate::thread::{Control, table};
 use std::io;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ where
     }
     match (how.placement, here) {
         (Placement::On(_), here) => {
-            let taken = control.take();
+            let taken = control.word().take();
             assert!(taken, "spawn: nobody else knows the thread yet");
             match here {
                 Some(capability) if capability.remote().slot() == remote.slot() => {
@@ -137,7 +137,7 @@ where
     let (control, joiner) =
         unsafe { prepare(capability.runtime(), capability.remote().slot(), how.label, class, f)? };
     capability.remote().counters().spawned.count();
-    let taken = control.take();
+    let taken = control.word().take();
     assert!(taken, "spawn: nobody else knows the thread yet");
     capability.enqueue(control);
     Ok(joiner)
@@ -156,7 +156,7 @@ fn cancel(control: &'static Control) {
     // SAFETY: nobody else knows the thread: we have it.
     let left = unsafe { body::enter(control, Entry::Cancel(Box::new(Killed))) };
     assert!(matches!(left, Left::Alone), "spawn: joined before it was spawned");
-    control.finished();
+    control.word().finished();
     // SAFETY: this is the reference that the running thread would have held.
     unsafe { control.release() };
 }

@@ -11,7 +11,8 @@
 //! ```
 //! `Done` and `Detached` are both written by a swap; who comes second sees what the first wrote, and drops the result.
 
-use super::control::{Claim, Control, Woken};
+use super::control::{Claim, Control};
+use super::park_word::Woken;
 use super::token::Token;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};

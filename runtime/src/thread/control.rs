@@ -13,7 +13,7 @@
 //! ```
 //!
 //! # Fields: who may touch what, when
-//! - `word`, `refs`, `flags`, `joiner`, `block`, `id`, `spawned_ns`, `home`: atomics, for anybody at any time; the
+//! - `word`, `notice`, `refs`, `joiner`, `block`, `id`, `spawned_ns`: atomics, for anybody at any time; the
 //!   block is type-stable, so a look at a recycled one is harmless and noticed by its token or id.
 //! - `deadline_ns`, `timer_ns`: the home capability (see `timer.rs`); others look at them through a stale timer
 //!   entry only to find that it is stale.
@@ -25,17 +25,14 @@
 //! - `body`: the thread's own body while it runs; before, whoever has the thread; after, whoever the `joiner` word
 //!   says (see `body.rs`).
 //!
-//! # Memory ordering
-//! `parked` is a release store and `claim` an acquire exchange, so what the parking thread did happens before what
-//! its waker does; the claimer hands the block on through a queue whose push releases and whose pop acquires (or
-//! which is its own OS thread's), so what the waker did happens before the thread goes on.
-
 use super::block::BlockedOn;
 use super::body::Body;
 use super::exception::MaskingState;
 use super::extra::Extra;
 use super::label::Label;
 use super::list::{Linked, Node};
+use super::notice::{Home, Notice};
+use super::park_word::{ParkWord, Woken};
 use super::token::{State, Token};
 use super::{ThreadId, table};
 use crate::coroutine::{Coroutine, Suspender};
@@ -47,17 +44,6 @@ use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
-
-/// Why a parked thread goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
-    /// What it waited for happened (or the commit found that there was no need to wait).
-    Event,
-    /// Its deadline passed first.
-    Timer,
-    /// An exception is to be raised in it: a kill, say.
-    Interrupt,
-}
 
 /// A parked thread, claimed: nobody else can wake it now, and it stays where it is until the claim is handed to the
 /// scheduler. Whatever it waited for is given to it in between.
@@ -79,34 +65,11 @@ impl Claim {
     }
 }
 
-/// The capability that a thread belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Home {
-    /// The slot of a capability.
-    Capability(u16),
-    /// None: the block stands for a plain OS thread.
-    OsThread,
-}
-
-const HOME_OS_THREAD: u32 = u32::MAX;
-
-/// The thread is to be killed at its next interruptible point, and at every one from then on.
-const KILLED: u32 = 1 << 0;
-/// The thread is unwinding, as far as it knows (see `scheduler/park.rs`).
-const UNWINDING: u32 = 1 << 1;
-/// Exceptions were thrown to it (see `exception.rs`).
-const THROWN: u32 = 1 << 2;
-/// One of its frames was cancelled, or found to be past its deadline.
-const FRAME_OVER: u32 = 1 << 3;
-/// It has frames that may be over before their bodies are.
-const FRAMES: u32 = 1 << 4;
-
 #[repr(C, align(128))]
 pub(crate) struct Control {
     // The line that a switch touches.
-    word: AtomicU64,
-    flags: AtomicU32,
-    home: AtomicU32,
+    word: ParkWord,
+    notice: Notice,
     next: AtomicPtr<Control>,
     block: AtomicU64,
     owned: Owned,
@@ -155,10 +118,9 @@ impl Control {
     /// A free block for slot `index`.
     pub(super) fn new(index: u32) -> Control {
         Control {
-            word: AtomicU64::new(Token::first(index).with(State::Free)),
+            word: ParkWord::new(index),
             refs: AtomicU32::new(0),
-            flags: AtomicU32::new(0),
-            home: AtomicU32::new(HOME_OS_THREAD),
+            notice: Notice::new(),
             joiner: AtomicU64::new(0),
             block: AtomicU64::new(0),
             id: AtomicU64::new(0),
@@ -194,10 +156,7 @@ impl Control {
         spawned_ns: u64,
         refs: u32,
     ) {
-        let word = self.word.load(Ordering::Relaxed);
-        debug_assert_eq!(State::of(word), State::Free, "control block: taken twice");
-        self.flags.store(0, Ordering::Relaxed);
-        self.set_home(home);
+        self.notice.reset(home);
         self.joiner.store(0, Ordering::Relaxed);
         self.block.store(0, Ordering::Relaxed);
         self.id.store(id.get(), Ordering::Relaxed);
@@ -209,7 +168,7 @@ impl Control {
             unsafe { *self.label.get() = Some(Box::new(label)) };
         }
         let state = if home == Home::OsThread { State::Running } else { State::New };
-        self.word.store(token_of(word).next().with(state), Ordering::Relaxed);
+        self.word.occupy(state);
         // Release: whoever gets a reference by `try_reference` sees all of the above.
         self.refs.store(refs, Ordering::Release);
     }
@@ -218,7 +177,7 @@ impl Control {
 
     /// The slot in the table.
     pub(crate) fn index(&self) -> u32 {
-        token_of(self.word.load(Ordering::Relaxed)).index()
+        self.word.token().index()
     }
 
     pub(crate) fn id(&self) -> Option<ThreadId> {
@@ -238,24 +197,13 @@ impl Control {
 
     #[inline]
     pub(crate) fn home(&self) -> Home {
-        match self.home.load(Ordering::Relaxed) {
-            HOME_OS_THREAD => Home::OsThread,
-            slot => Home::Capability(slot as u16),
-        }
+        self.notice.home()
     }
 
-    pub(crate) fn set_home(&self, home: Home) {
-        let raw = match home {
-            Home::OsThread => HOME_OS_THREAD,
-            Home::Capability(slot) => u32::from(slot),
-        };
-        self.home.store(raw, Ordering::Relaxed);
-    }
-
-    /// Gives a thread that was just taken from another capability's nursery its new home.
-    pub(crate) fn move_home(&self, slot: u16) {
-        self.home.store(u32::from(slot), Ordering::Relaxed);
-        fence(Ordering::SeqCst); // see `mark_killed`
+    /// What was sent to the thread, and whither.
+    #[inline]
+    pub(crate) fn notice(&self) -> &Notice {
+        &self.notice
     }
 
     // References: the running thread, its JoinHandle, every `Thread` and every look of the monitor hold one.
@@ -283,8 +231,7 @@ impl Control {
             fence(Ordering::Acquire);
             // SAFETY: nobody has a reference, and `try_reference` gives none out at 0: the label is ours.
             drop(unsafe { (*self.label.get()).take() });
-            let token = token_of(self.word.load(Ordering::Relaxed));
-            self.word.store(token.next().with(State::Free), Ordering::Relaxed);
+            self.word.free();
             self.id.store(0, Ordering::Relaxed);
             table::give_back(self);
         }
@@ -302,115 +249,35 @@ impl Control {
 
     #[inline]
     pub(crate) fn state(&self) -> State {
-        State::of(self.word.load(Ordering::Acquire))
+        self.word.state()
     }
 
-    /// New → Runnable, for one winner: the one who starts the thread.
-    #[must_use]
-    pub(crate) fn take(&self) -> bool {
-        let word = self.word.load(Ordering::Relaxed);
-        State::of(word) == State::New
-            && self
-                .word
-                .compare_exchange(
-                    word,
-                    token_of(word).with(State::Runnable),
-                    Ordering::AcqRel,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
-    }
-
-    /// Runnable → Running: the thread itself, when it starts or goes on after a yield.
+    /// The transitions.
     #[inline]
-    pub(crate) fn running(&self) {
-        let word = self.word.load(Ordering::Relaxed);
-        debug_assert_eq!(State::of(word), State::Runnable, "thread: goes on without having been queued");
-        self.word.store(token_of(word).with(State::Running), Ordering::Relaxed);
-    }
-
-    /// Running → Runnable: the thread itself, before it yields.
-    #[inline]
-    pub(crate) fn yielding(&self) {
-        let word = self.word.load(Ordering::Relaxed);
-        debug_assert_eq!(State::of(word), State::Running, "thread: yields without running");
-        self.word.store(token_of(word).with(State::Runnable), Ordering::Relaxed);
+    pub(crate) fn word(&self) -> &ParkWord {
+        &self.word
     }
 
     /// The token of the park that the running thread is about to begin.
     #[inline]
     pub(crate) fn begin_park(&self, reason: BlockedOn) -> Token {
-        let word = self.word.load(Ordering::Relaxed);
-        debug_assert_eq!(State::of(word), State::Running, "thread: parks without running");
         self.block.store(reason.pack(), Ordering::Relaxed);
-        token_of(word).next()
+        self.word.next_token()
     }
 
-    /// Running → Parked: from here on `claim` may win. The thread is off its stack already.
-    #[inline]
-    pub(crate) fn parked(&self, token: Token) {
-        debug_assert_eq!(
-            State::of(self.word.load(Ordering::Relaxed)),
-            State::Running,
-            "thread: parked twice"
-        );
-        self.word.store(token.with(State::Parked), Ordering::Release);
-    }
-
-    /// Parked → Claimed, for one winner per park. `None`: that park is over, or somebody else won it.
+    /// Claims the park that the token names. `None`: it is over, or somebody else won it.
     #[inline]
     pub(crate) fn claim(token: Token, cause: Woken) -> Option<Claim> {
         let control = table::control(token.index())?;
-        let state = match cause {
-            Woken::Event => State::ClaimedEvent,
-            Woken::Timer => State::ClaimedTimer,
-            Woken::Interrupt => State::ClaimedInterrupt,
-        };
-        control
-            .word
-            .compare_exchange(
-                token.with(State::Parked),
-                token.with(state),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            )
-            .is_ok()
-            .then_some(Claim { control })
+        control.word.claim(token, cause).then_some(Claim { control })
     }
 
-    /// The token of the park that the thread is in just now.
-    pub(crate) fn parked_token(&self) -> Option<Token> {
-        let word = self.word.load(Ordering::Acquire);
-        (State::of(word) == State::Parked).then(|| token_of(word))
-    }
-
-    /// Claimed → Runnable, for an OS thread, which is in no queue: its claimer, once it has given it what it waited for.
-    /// Release: the thread sees what it was given.
-    pub(crate) fn let_go(&self) {
-        let word = self.word.load(Ordering::Relaxed);
-        debug_assert_eq!(State::of(word), State::ClaimedEvent, "thread: let go without having been claimed");
-        self.word.store(token_of(word).with(State::Runnable), Ordering::Release);
-    }
-
-    /// Claimed (an OS thread: Runnable) → Running: the thread itself, first thing after a park.
+    /// The thread itself, first thing after a park.
     #[inline]
     pub(crate) fn resumed(&self) -> Woken {
-        let word = self.word.load(Ordering::Acquire);
-        let woken = match State::of(word) {
-            State::ClaimedEvent | State::Runnable => Woken::Event,
-            State::ClaimedTimer => Woken::Timer,
-            State::ClaimedInterrupt => Woken::Interrupt,
-            state => unreachable!("thread: goes on after a park while {state:?}"),
-        };
-        self.word.store(token_of(word).with(State::Running), Ordering::Relaxed);
+        let woken = self.word.resumed();
         self.block.store(0, Ordering::Relaxed);
         woken
-    }
-
-    /// Running → Finished.
-    pub(crate) fn finished(&self) {
-        let word = self.word.load(Ordering::Relaxed);
-        self.word.store(token_of(word).with(State::Finished), Ordering::Release);
     }
 
     // Timer (see `timer.rs`).
@@ -430,74 +297,6 @@ impl Control {
     /// What the thread waits for, if it does.
     pub(crate) fn blocked_on(&self) -> Option<BlockedOn> {
         BlockedOn::unpack(self.block.load(Ordering::Relaxed))
-    }
-
-    /// The park word itself: what an OS thread sleeps on.
-    pub(crate) fn park_word(&'static self) -> &'static AtomicU64 {
-        &self.word
-    }
-
-    // Flags.
-
-    /// Whether there may be an exception to raise in the thread.
-    #[inline]
-    pub(crate) fn has_exception(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & (KILLED | THROWN | FRAME_OVER) != 0
-    }
-
-    #[inline]
-    pub(crate) fn is_killed(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & KILLED != 0
-    }
-
-    /// Of a kill and a steal at the same time, one sees the other: the killer looks at the home after this fence, the
-    /// thief starts the thread, which looks at the flag, after that of `move_home`.
-    pub(crate) fn mark_killed(&self) {
-        self.mark(KILLED);
-    }
-
-    /// Likewise.
-    pub(super) fn mark_thrown(&self) {
-        self.mark(THROWN);
-    }
-
-    fn mark(&self, flag: u32) {
-        self.flags.fetch_or(flag, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    pub(super) fn clear_thrown(&self) {
-        self.flags.fetch_and(!THROWN, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_thrown_to(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & THROWN != 0
-    }
-
-    /// One of the thread's frames is over: for the thread itself, and for whoever cancelled the frame just before.
-    pub(crate) fn mark_frame_over(&self) {
-        self.flags.fetch_or(FRAME_OVER, Ordering::Release);
-    }
-
-    pub(crate) fn is_frame_over(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & FRAME_OVER != 0
-    }
-
-    #[inline]
-    pub(crate) fn has_frames(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & FRAMES != 0
-    }
-
-    pub(crate) fn is_unwinding(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & UNWINDING != 0
-    }
-
-    pub(crate) fn set_unwinding(&self, on: bool) {
-        if on {
-            self.flags.fetch_or(UNWINDING, Ordering::Relaxed);
-        } else {
-            self.flags.fetch_and(!UNWINDING, Ordering::Relaxed);
-        }
     }
 
     /// Fetches the top of the thread's stack into the cache. For whoever has the thread; a look at a thread that
@@ -541,7 +340,7 @@ impl Control {
     /// # Safety
     /// The caller is the thread itself.
     pub(crate) unsafe fn enter_frame(&self, deadline_ns: u64, cancelled: Option<Arc<AtomicBool>>) -> u64 {
-        self.flags.fetch_or(FRAMES, Ordering::Relaxed);
+        self.notice.set_frames(true);
         // SAFETY: the caller's promise.
         unsafe { self.with_extra(|extra| extra.frames.enter(deadline_ns, cancelled)) }
     }
@@ -559,26 +358,19 @@ impl Control {
             })
         };
         if last {
-            self.flags.fetch_and(!FRAMES, Ordering::Relaxed);
+            self.notice.set_frames(false);
         }
-        if self.is_frame_over() {
-            // SAFETY: the caller's promise.
-            unsafe { self.forget_frames_over() };
-        }
+        // SAFETY: the caller's promise.
+        unsafe { self.forget_frame_over() };
     }
 
     /// Takes the mark away that a frame is over, unless one was cancelled.
     ///
     /// # Safety
     /// The caller is the thread itself.
-    pub(crate) unsafe fn forget_frames_over(&self) {
-        // Acquire, with the release of `mark_frame_over`: of a cancellation and this, either the look below sees
-        // the cancellation or its mark comes after this and stays.
-        self.flags.fetch_and(!FRAME_OVER, Ordering::Acquire);
+    pub(crate) unsafe fn forget_frame_over(&self) {
         // SAFETY: the caller's promise.
-        if unsafe { self.with_extra(|extra| extra.frames.is_cancelled()) } {
-            self.mark_frame_over();
-        }
+        self.notice.forget_frame_over(|| unsafe { self.with_extra(|extra| extra.frames.is_cancelled()) });
     }
 
     /// Drops the local values and the like, on the thread's own stack. A destructor that panics has said so through the
@@ -663,8 +455,4 @@ impl fmt::Debug for Control {
             .field("blocked_on", &self.blocked_on())
             .finish_non_exhaustive()
     }
-}
-
-fn token_of(word: u64) -> Token {
-    Token::from_raw(word).expect("a slot's index is not 0")
 }

@@ -16,7 +16,8 @@
 
 use super::ThreadId;
 use super::body::Payload;
-use super::control::{Claim, Control, Reference, Woken};
+use super::control::{Claim, Control, Reference};
+use super::park_word::Woken;
 use super::token::{State, Token};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,7 +144,7 @@ pub(crate) fn post(thread: &Reference, payload: Payload, thrower: Token) {
     let thrown = Thrown { payload, thrower: Thrower::Waits(thrower) };
     shard.entry(id_of(control)).or_default().push_back(thrown);
     // Under the lock, as it is cleared.
-    control.mark_thrown();
+    control.notice().mark_thrown();
 }
 
 /// Takes back what `thrower` left. `None`: it is not there any more.
@@ -155,7 +156,7 @@ pub(crate) fn withdraw(thread: &Reference, thrower: Token) -> Option<Payload> {
     let thrown = queue.remove(queue.iter().position(mine)?);
     if queue.is_empty() {
         shard.remove(&id_of(control));
-        control.clear_thrown();
+        control.notice().clear_thrown();
     }
     thrown.map(|thrown| thrown.payload)
 }
@@ -180,7 +181,7 @@ pub(crate) fn accept(control: &Control) -> Accepted {
             match queue.front_mut() {
                 None => {
                     shard.remove(&id_of(control));
-                    control.clear_thrown();
+                    control.notice().clear_thrown();
                     break Accepted::Nothing;
                 }
                 Some(first) => match first.thrower {
@@ -213,7 +214,7 @@ pub(crate) fn take(control: &Control, release: impl FnOnce(Claim)) -> Option<Pay
     let thrown = queue.pop_front()?;
     if queue.is_empty() {
         shard.remove(&id_of(control));
-        control.clear_thrown();
+        control.notice().clear_thrown();
     }
     Some(thrown.payload)
 }
@@ -222,7 +223,7 @@ pub(crate) fn take(control: &Control, release: impl FnOnce(Claim)) -> Option<Pay
 pub(crate) fn drain(control: &Control, mut release: impl FnMut(Claim)) {
     let queue = {
         let mut shard = shard(id_of(control));
-        control.clear_thrown();
+        control.notice().clear_thrown();
         shard.remove(&id_of(control)).unwrap_or_default()
     };
     for thrown in &queue {

@@ -11,11 +11,20 @@ pub(crate) mod extra;
 pub(crate) mod label;
 pub(crate) mod list;
 pub(crate) mod locals;
+pub(crate) mod notice;
+pub(crate) mod park_word;
 pub(crate) mod scoped;
 pub(crate) mod table;
 pub(crate) mod token;
 
-pub(crate) use control::{Claim, Control, Woken};
+/// The atomics of the protocols in `park_word.rs` and `notice.rs`. The model test includes those files with loom's in
+/// this place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+}
+
+pub(crate) use control::{Claim, Control};
+pub(crate) use park_word::Woken;
 pub(crate) use token::Token;
 
 use std::fmt;

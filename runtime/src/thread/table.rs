@@ -7,8 +7,9 @@
 //! The table belongs to the process, like the heap: runtimes share it and see only their own threads in it.
 
 use super::ThreadId;
-use super::control::{Control, Home};
+use super::control::Control;
 use super::label::Label;
+use super::notice::Home;
 use super::token::INDEX_LIMIT;
 use crate::stack;
 use std::cell::RefCell;
