@@ -17,12 +17,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Runs a test. If it has not ended after 30 s the process aborts, with the name of the test: a test that hangs is a
 /// test that fails.
 pub fn deadline<T>(test: impl FnOnce() -> T) -> T {
+    deadline_within(LIMIT, test)
+}
+
+/// The same with another limit, for a test that does a lot.
+pub fn deadline_within<T>(limit: Duration, test: impl FnOnce() -> T) -> T {
     let name = thread::current().name().unwrap_or("a test").to_owned();
     let (ended, over) = channel::<()>();
     let watch = thread::spawn(move || {
-        if over.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+        if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             // Not by eprintln, which the test harness keeps to itself.
-            let _ = writeln!(std::io::stderr(), "{name} has not ended after {LIMIT:?}");
+            let _ = writeln!(std::io::stderr(), "{name} has not ended after {limit:?}");
             std::process::abort();
         }
     });

@@ -20,6 +20,7 @@ use crate::stack::StackPool;
 use crate::sys::clock;
 use crate::sys::epoll::{Events, Timeout};
 use crate::thread::body::{self, Entry, Left};
+use crate::thread::control::Reference;
 use crate::thread::list::RunQueue;
 use crate::thread::notice::Home;
 use crate::thread::{Control, Token, Woken};
@@ -99,6 +100,9 @@ impl Capability {
                     self.remote.begin_slice();
                     self.poll(Timeout::Now);
                     switches = 0;
+                }
+                if self.unwinding_suspended.get() > 0 && !thread::panicking() {
+                    self.nobody_unwinds();
                 }
                 if let Some(control) = self.next() {
                     self.resume(control);
@@ -212,7 +216,8 @@ impl Capability {
         let suspender = suspender.expect("a running thread was started");
         // SAFETY: the suspender was given to this thread when it started, and the caller runs on its stack.
         unsafe { suspender.suspend() };
-        if unwinding {
+        // It may have been found out meanwhile that it was not; see `nobody_unwinds`.
+        if unwinding && control.notice().is_unwinding() {
             self.unwinding_suspended.set(self.unwinding_suspended.get() - 1);
         }
     }
@@ -226,6 +231,25 @@ impl Capability {
             self.unwinding_suspended.set(self.unwinding_suspended.get() + 1);
         }
         unwinding
+    }
+
+    /// Puts the flags of suspended threads right that take themselves to be unwinding, when std's answer, given on the
+    /// scheduler's stack, says that none of them is: they caught a panic while another was suspended in the middle of
+    /// its own. An exception that waits for the end of their unwind is raised now.
+    #[cold]
+    fn nobody_unwinds(&self) {
+        let here = Home::Capability(self.remote.slot());
+        for control in self.runtime.controls() {
+            if control.notice().is_unwinding() && control.home() == here {
+                control.notice().set_unwinding(false);
+                self.unwinding_suspended.set(self.unwinding_suspended.get() - 1);
+                if control.notice().has_exception()
+                    && let Some(thread) = Reference::try_new(control)
+                {
+                    self.interrupt(thread);
+                }
+            }
+        }
     }
 
     // The loop's steps.

@@ -21,7 +21,8 @@
 //! flag of each thread answers instead. It is set where an unwind begins (here for kills, by the panic hook for
 //! panics) and put right by std's answer whenever a thread is suspended while that can be trusted. What it may miss
 //! is that a thread caught its panic while another is suspended in the middle of its own: then it takes itself to be
-//! unwinding for a while longer, a kill waits, and io that would have to wait fails. The other mistake, an unwind out
+//! unwinding for a while longer, an exception waits, and io that would have to wait fails, until the others have
+//! unwound (`Capability::nobody_unwinds`). The other mistake, an unwind out
 //! of a destructor that runs in an unwind, would be the end of the process.
 
 use super::exception::{self, deliver};
