@@ -11,7 +11,8 @@ const COMPILER: &str = "rustc 1.95.";
 #[test]
 fn what_would_be_unsound_does_not_compile() {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let version = Command::new(rustc).arg("--version").output().expect("the compiler says its version").stdout;
+    let version =
+        Command::new(rustc).arg("--version").output().expect("the compiler says its version").stdout;
     if version.starts_with(COMPILER.as_bytes()) {
         trybuild::TestCases::new().compile_fail("must_not_compile/*.rs");
     } else {

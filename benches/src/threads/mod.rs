@@ -4,6 +4,7 @@
 //! (sums, counts, no timer early), and panics where it does not hold: a bench that computes nothing is fast.
 #![forbid(unsafe_code)]
 
+mod interrupt;
 pub mod options;
 mod park;
 mod pass;
@@ -84,6 +85,11 @@ pub const MEASURES: &[Measure] = &[
         read: pass::read_ring,
     },
     Measure {
+        name: "interrupt",
+        question: "what does it cost to kill a blocked thread, to limit a call in time, and to mask one?",
+        read: interrupt::read,
+    },
+    Measure {
         name: "timers",
         question: "how late are sleepers woken, and what does a sleep cost?",
         read: timers::read,
@@ -152,6 +158,16 @@ impl Stopwatch {
 }
 
 impl Cost {
+    /// The mean of parts of equal size.
+    fn mean(costs: impl Iterator<Item = Cost>) -> Cost {
+        let (mut sum, mut count) = (Cost { wall_ns: 0.0, cpu_ns: 0.0 }, 0.0);
+        for cost in costs {
+            sum = Cost { wall_ns: sum.wall_ns + cost.wall_ns, cpu_ns: sum.cpu_ns + cost.cpu_ns };
+            count += 1.0;
+        }
+        Cost { wall_ns: sum.wall_ns / count, cpu_ns: sum.cpu_ns / count }
+    }
+
     fn readings(self, wall: &'static str, cpu: &'static str) -> [Reading; 2] {
         [
             Reading { name: wall, value: self.wall_ns, unit: "ns" },
