@@ -59,6 +59,7 @@ mod runtime;
 mod scheduler;
 pub mod signal;
 mod stack;
+pub mod stdio;
 pub mod sync;
 mod sys;
 mod thread;

@@ -105,11 +105,25 @@ where
         assert!(current::get().is_none(), "{}", park::ON_SCHEDULER);
         return Ok(Some(f()));
     };
+    attempt_on(capability.runtime().pool(), BlockedOn::Offload, deadline_ns, f)
+}
+
+/// The same on a pool of the caller's choice, by OS threads, too.
+pub(crate) fn attempt_on<F, T>(
+    pool: &Arc<Pool>,
+    reason: BlockedOn,
+    deadline_ns: Option<u64>,
+    f: F,
+) -> io::Result<Option<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
     park::interruption_point();
     let task = Task { stage: Mutex::new(Stage::New(f)) };
-    let mut waiter = Waiter { pool: capability.runtime().pool(), task: Arc::new(task), ticket: None };
+    let mut waiter = Waiter { pool, task: Arc::new(task), ticket: None };
     loop {
-        match park::park(BlockedOn::Offload, deadline_ns, |token| waiter.wait(token)).or_unwind() {
+        match park::park(reason, deadline_ns, |token| waiter.wait(token)).or_unwind() {
             Woken::Event => return waiter.take().map(Some),
             Woken::Timer => return Ok(None),
             // A kill that may not be delivered, since the thread is unwinding already, is no reason to stop waiting.

@@ -67,9 +67,13 @@ impl From<Refused> for io::Error {
     }
 }
 
-/// How large the pool may get.
+/// What a pool is like, and how large it may get.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// What its OS threads are called.
+    pub(crate) name: &'static str,
+    /// Whether it is worth a line in the log if jobs wait for long.
+    pub(crate) is_shared: bool,
     /// Threads that are busy at a time; at least one.
     pub(crate) threads_max: usize,
     /// How long a thread rests before it ends.
@@ -157,6 +161,12 @@ impl Pool {
         ticket
     }
 
+    /// Whether there is nothing to do, and nothing being done.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let state = self.lock();
+        state.running == 0 && state.queue.is_empty()
+    }
+
     /// Takes a job out of the queue; false if it is not there any more: somebody runs it, or has run or refused it.
     pub(crate) fn withdraw(&self, ticket: u64) -> bool {
         let mut state = self.lock();
@@ -230,7 +240,7 @@ impl Pool {
         let id = state.last_thread;
         drop(state);
         let pool = Arc::clone(self);
-        let started = thread::Builder::new().name("bast-offload".into()).spawn(move || pool.work(id));
+        let started = thread::Builder::new().name(self.limits.name.into()).spawn(move || pool.work(id));
         if let Err(error) = started {
             self.not_started(error);
         }
@@ -268,7 +278,7 @@ impl Pool {
             }
             let Some((_, Queued { job, since })) = state.queue.pop_first() else { return };
             state.running += 1;
-            let warning = state.warning(since.elapsed());
+            let warning = if self.limits.is_shared { state.warning(since.elapsed()) } else { None };
             drop(state);
             if let Some(warning) = warning {
                 // A logger that panics must not take the job with it.

@@ -119,7 +119,12 @@ impl Default for RuntimeBuilder {
             stack_guard: StackGuard::Auto,
             time_slice: TIME_SLICE,
             spin: Duration::ZERO,
-            offload: Limits { threads_max: OFFLOAD_THREADS, idle: OFFLOAD_IDLE },
+            offload: Limits {
+                name: "bast-offload",
+                is_shared: true,
+                threads_max: OFFLOAD_THREADS,
+                idle: OFFLOAD_IDLE,
+            },
         }
     }
 }

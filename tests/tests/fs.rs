@@ -208,9 +208,8 @@ fn what_is_cached_is_read_in_place_and_what_is_not_by_the_pool() {
         assert_eq!(hops(), before, "the attempt costs no hop");
         assert_eq!(file.read_at(&mut buf, 8192).unwrap(), 4096);
         assert_eq!(buf, content[8192..][..4096]);
-        if cold.is_none() {
-            assert_eq!(hops() - before, 1);
-        }
+        // One at the most: the attempt may have made the kernel read ahead.
+        assert!(hops() - before <= u64::from(cold.is_none()));
         // It is cached now, if the file system can tell.
         if file.try_read_at(&mut buf, 8192).unwrap().is_some() {
             let before = hops();

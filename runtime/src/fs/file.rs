@@ -401,7 +401,7 @@ impl TryFrom<fs::File> for File {
     type Error = io::Error;
 
     /// Takes over a file of std's, with its position. A stream (a FIFO, a terminal) is made non-blocking, for all who
-    /// share it: use `bast::stdio` for those that the process was started with.
+    /// share it: use [`stdio`](crate::stdio) for those that the process was started with.
     fn try_from(file: fs::File) -> io::Result<File> {
         let file_type = file.metadata()?.file_type();
         if !(file_type.is_file() || file_type.is_dir() || file_type.is_block_device()) {
