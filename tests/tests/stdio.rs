@@ -234,7 +234,8 @@ fn a_write_that_was_abandoned_happens_before_later_ones_or_not_at_all() {
         let mut pieces: Vec<u8> = output[begin..].to_vec();
         pieces.dedup();
         assert_eq!(pieces.pop(), Some(202), "the last is the last");
-        assert!(pieces.iter().zip(1..).all(|(&piece, number)| piece == number), "{pieces:?}");
+        // The two that were abandoned may be missing; what is there is in order.
+        assert!(pieces.is_sorted_by(|one, next| one < next), "{pieces:?}");
         assert_eq!(output[output.len() - 4096..], [202; 4096]);
         succeeded(child, errors);
     });
