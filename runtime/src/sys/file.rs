@@ -97,12 +97,10 @@ pub(crate) fn openat_beneath(
 /// its word: Linux 5.9 and 5.10 report an end where there is none (preadv2(2), BUGS).
 #[inline]
 pub(crate) fn pread_cached(file: BorrowedFd<'_>, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    let offset = libc::off64_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
     // SAFETY: the one part is `buf`, which is ours to write for as long as the call lasts.
-    super::check_len(unsafe {
-        libc::preadv64v2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_NOWAIT)
-    })
+    super::check_len(unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_NOWAIT) })
 }
 
 /// Whether an error of [`pread_cached`] or [`write_now`] holds for every call on this file.
@@ -118,8 +116,8 @@ pub(crate) fn is_in_memory(file: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: the kernel writes one `struct statfs` to the pointer, which has room for it.
     super::check(unsafe { libc::fstatfs(file.as_raw_fd(), fs.as_mut_ptr()) })?;
     // SAFETY: fstatfs returned 0, so it has filled the struct.
-    let magic = unsafe { fs.assume_init() }.f_type as i64;
-    Ok(magic == libc::TMPFS_MAGIC as i64 || magic == RAMFS_MAGIC)
+    let magic = unsafe { fs.assume_init() }.f_type;
+    Ok(magic == libc::TMPFS_MAGIC || magic == RAMFS_MAGIC)
 }
 
 /// Whether what is written goes to the end of the file, wherever the position is (`O_APPEND`).
@@ -145,11 +143,11 @@ pub(crate) fn write(stream: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
 /// `RWF_NOWAIT`). `EAGAIN` if that is nothing; `EOPNOTSUPP` if the stream cannot tell (pipes can since Linux 6.4).
 pub(crate) fn write_now(stream: BorrowedFd<'_>, buf: &[u8]) -> io::Result<usize> {
     /// The position of the file, which a stream has not.
-    const NO_OFFSET: libc::off64_t = -1;
+    const NO_OFFSET: libc::off_t = -1;
     let part = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
     // SAFETY: the one part is `buf`, which is live for as long as the call lasts and only read.
     super::check_len(unsafe {
-        libc::pwritev64v2(stream.as_raw_fd(), &raw const part, 1, NO_OFFSET, libc::RWF_NOWAIT)
+        libc::pwritev2(stream.as_raw_fd(), &raw const part, 1, NO_OFFSET, libc::RWF_NOWAIT)
     })
 }
 
