@@ -44,8 +44,8 @@ use std::time::Duration;
 /// # The pool
 /// First come, first served; as many OS threads as are needed, up to
 /// [`RuntimeBuilder::offload_threads`](crate::RuntimeBuilder::offload_threads), beyond which jobs queue. A job that
-/// waits for an object of this crate (a channel, a lock, the end of a thread) does not count while it waits, so that
-/// jobs may wait for green threads that off-load themselves. One that blocks in the kernel does. How busy the pool is,
+/// waits for an object of this crate (a channel, a lock, a socket, the end of a thread) does not count while it waits,
+/// so that jobs may wait for green threads that off-load themselves. One that blocks in the kernel does. How busy the pool is,
 /// is told by [`offload_stats`]; a job that had to wait for more than a second is a warning in the log.
 ///
 /// # Cancellation

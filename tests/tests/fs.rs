@@ -2,6 +2,8 @@
 
 use bast::fs::{self, File, OpenOptions};
 use bast::{BlockedOn, Runtime};
+use bast_server::file::Files;
+use bast_server::{Server, Settings};
 use bast_tests::{deadline, on_capabilities, sys, until, until_blocked};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -114,7 +116,7 @@ fn a_file_is_read_and_written_as_with_std() {
         appended.write_all(b"++").unwrap();
         assert_eq!(appended.stream_position().unwrap(), 14);
         let taken_over = File::try_from(std::fs::File::open(&path).unwrap()).unwrap();
-        assert_eq!((&taken_over).bytes().count(), 14);
+        assert_eq!((&taken_over).read_to_end(&mut Vec::new()).unwrap(), 14);
         assert_eq!(
             File::open(&scratch.0).unwrap().read(&mut buf).unwrap_err().kind(),
             ErrorKind::IsADirectory
@@ -493,5 +495,35 @@ fn two_cores_append_to_one_file_and_no_line_is_torn() {
         let expected: Vec<_> = (0..400).map(|index| format!("{:02} {:02}", index / 20, index % 20)).collect();
         assert_eq!(lines, expected);
         assert_eq!((&file).stream_position().unwrap(), 2400);
+    });
+}
+
+#[test]
+fn a_server_sends_files_that_are_not_cached_in_the_order_of_their_requests() {
+    deadline(|| {
+        let scratch = Scratch::new();
+        let (first, second) = ("1".repeat(100), "2".repeat(10_000));
+        std::fs::write(scratch.join("first"), &first).unwrap();
+        std::fs::write(scratch.join("second"), &second).unwrap();
+        let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
+        let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
+        let (address, handle) = (server.local_addr().unwrap(), server.handle());
+        let files = Files::open(&scratch.0).unwrap();
+        let served = std::thread::spawn(move || server.serve(files));
+        for _ in 0..5 {
+            sys::evict(&std::fs::File::open(scratch.join("second")).unwrap());
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            let get = |name: &str| format!("GET /{name} HTTP/1.1\r\nhost: x\r\n\r\n");
+            client.write_all((get("first") + &get("second") + &get("first")).as_bytes()).unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            let mut answers = String::new();
+            client.read_to_string(&mut answers).unwrap();
+            let answers: Vec<_> = answers.split("HTTP/1.1 200 OK\r\n").skip(1).collect();
+            let bodies: Vec<_> =
+                answers.iter().map(|answer| answer.split_once("\r\n\r\n").unwrap().1).collect();
+            assert_eq!(bodies, [&*first, &*second, &*first]);
+        }
+        handle.shutdown();
+        served.join().unwrap().unwrap();
     });
 }

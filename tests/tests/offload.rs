@@ -1,9 +1,11 @@
 //! Work for OS threads: its results, its panics, who stops waiting for it, and what the pool does when it is full.
 
+use bast::net::{TcpListener, TcpStream};
 use bast::sync::{MVar, Mutex, channel};
 use bast::{BlockedOn, Runtime};
 use bast_tests::{child, deadline, on_capabilities, sys, until, until_blocked, until_blocked_in};
 use std::cell::Cell;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,7 +34,7 @@ fn stuck() -> (Stuck, impl FnOnce() + Send + 'static) {
     let begin = Arc::clone(&begun);
     let job = move || {
         begin.store(true, Ordering::SeqCst);
-        drop(wait.recv());
+        let _ = wait.recv();
     };
     (Stuck { begun, _end: end }, job)
 }
@@ -303,6 +305,26 @@ fn jobs_that_wait_for_green_threads_which_off_load_are_no_deadlock() {
         }
         let stats = bast::offload_stats();
         assert_eq!((stats.waiting, stats.queued), (0, 0));
+    });
+}
+
+#[test]
+fn a_job_that_reads_from_a_green_thread_which_off_loads_is_no_deadlock() {
+    with_pool(1, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = bast::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let answer = bast::offload(|| *b"answer");
+            stream.write_all(&answer).unwrap();
+        });
+        let answer = bast::offload(move || {
+            let mut answer = String::new();
+            TcpStream::connect(address).unwrap().read_to_string(&mut answer).unwrap();
+            answer
+        });
+        assert_eq!(answer, "answer");
+        server.join().unwrap();
     });
 }
 

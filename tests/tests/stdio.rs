@@ -147,7 +147,7 @@ fn what_comes_for_a_reader_that_was_killed_is_the_next_readers() {
             drop(lock);
             let mut rest = vec![0; seen];
             stdin().read_exact(&mut rest).unwrap();
-            assert!(b"three\n".starts_with(&*rest));
+            assert!(b"three\n".starts_with(&rest));
         });
         hear(&mut errors, "three are dead");
         input.write_all(b"one\ntwo\n").unwrap();
