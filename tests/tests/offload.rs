@@ -420,7 +420,7 @@ fn jobs_and_kills_in_any_order_leave_nothing_behind() {
         runtime.run({
             let (drops, made) = (drops.clone(), Arc::clone(&made));
             move || {
-                let threads: Vec<_> = (0..500)
+                let threads: Vec<_> = (0..100)
                     .map(|number| {
                         let (drops, made) = (drops.clone(), Arc::clone(&made));
                         bast::spawn(move || {
