@@ -54,12 +54,15 @@ mod local;
 mod mask;
 mod monitor;
 pub mod net;
+mod offload;
+mod pool;
 mod runtime;
 mod scheduler;
 mod scope;
 mod scoped;
 pub mod signal;
 mod stack;
+pub mod stdio;
 pub mod sync;
 mod sys;
 mod thread;
@@ -74,6 +77,8 @@ pub use mask::{
     MaskingState, Restore, allow_interrupt, bracket, catch, mask, masking_state, uninterruptible,
 };
 pub use monitor::{State, ThreadInfo, threads};
+pub use offload::{offload, offload_stats, offload_timeout};
+pub use pool::OffloadStats;
 pub use runtime::{CapabilityId, Counters, Handle, Runtime, RuntimeBuilder, StackGuard, run};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use scoped::ScopedValue;

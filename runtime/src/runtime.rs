@@ -5,6 +5,7 @@ use crate::builder::Builder;
 use crate::handle::JoinHandle;
 use crate::io_manager::CAPABILITIES_MAX;
 use crate::monitor::{self, ThreadInfo};
+use crate::pool::{Limits, OffloadStats};
 use crate::scheduler::{self, Inner, Remote, Settings, current};
 use crate::stack::{GuardKind, SizeClass};
 use std::fmt;
@@ -14,6 +15,10 @@ use std::time::Duration;
 
 /// The default time slice, as in GHC.
 const TIME_SLICE: Duration = Duration::from_millis(20);
+/// The default limit of the off-load pool. A thread costs some 30 KiB while it has work, and nothing after it.
+const OFFLOAD_THREADS: usize = 256;
+/// The default time that a thread of the off-load pool rests before it ends.
+const OFFLOAD_IDLE: Duration = Duration::from_secs(10);
 /// A slice below this would be spent on switching.
 const TIME_SLICE_MIN: Duration = Duration::from_micros(100);
 
@@ -102,6 +107,7 @@ pub struct RuntimeBuilder {
     stack_guard: StackGuard,
     time_slice: Duration,
     spin: Duration,
+    offload: Limits,
 }
 
 impl Default for RuntimeBuilder {
@@ -113,6 +119,12 @@ impl Default for RuntimeBuilder {
             stack_guard: StackGuard::Auto,
             time_slice: TIME_SLICE,
             spin: Duration::ZERO,
+            offload: Limits {
+                name: "bast-offload",
+                is_shared: true,
+                threads_max: OFFLOAD_THREADS,
+                idle: OFFLOAD_IDLE,
+            },
         }
     }
 }
@@ -158,6 +170,19 @@ impl RuntimeBuilder {
         self
     }
 
+    /// How many OS threads of the off-load pool may be busy at a time: 256 if not said, at least one. They are started
+    /// when they are needed. See [`offload`](crate::offload).
+    pub fn offload_threads(mut self, count: usize) -> RuntimeBuilder {
+        self.offload.threads_max = count;
+        self
+    }
+
+    /// How long an OS thread of the off-load pool stays with nothing to do: 10 s if not said.
+    pub fn offload_idle(mut self, limit: Duration) -> RuntimeBuilder {
+        self.offload.idle = limit;
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -175,6 +200,9 @@ impl RuntimeBuilder {
         if self.time_slice < TIME_SLICE_MIN {
             return invalid(format!("a time slice of less than {TIME_SLICE_MIN:?} is not possible"));
         }
+        if self.offload.threads_max == 0 {
+            return invalid("the off-load pool needs at least one OS thread".into());
+        }
         let stack_class = match self.stack_bytes.map(SizeClass::for_bytes).transpose() {
             Ok(class) => class.unwrap_or(SizeClass::DEFAULT),
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
@@ -191,6 +219,7 @@ impl RuntimeBuilder {
             guard,
             time_slice: self.time_slice,
             spin: self.spin,
+            offload: self.offload,
         };
         Ok(Runtime { inner: Inner::start(settings)? })
     }
@@ -252,6 +281,11 @@ impl Handle {
     /// The threads of this runtime; see [`threads`](crate::threads).
     pub fn threads(&self) -> Vec<ThreadInfo> {
         monitor::threads_of(&self.inner)
+    }
+
+    /// How busy the off-load pool of this runtime is; see [`offload_stats`](crate::offload_stats).
+    pub fn offload_stats(&self) -> OffloadStats {
+        self.inner.pool().stats()
     }
 
     /// What the capabilities have done since the process started.

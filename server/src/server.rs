@@ -3,12 +3,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bast::net::{TcpListener, TcpStream};
+use bast::net::{TcpListener, TcpStream, ToSocketAddrs};
 use bast::signal::{Signal, Signals};
 use bast::sync::Receiver;
 use bast::{Builder, JoinHandle, Runtime, Thread};

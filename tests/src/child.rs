@@ -3,7 +3,7 @@
 
 use std::env;
 use std::panic::Location;
-use std::process::{self, Command, Output};
+use std::process::{self, Child, Command, Output, Stdio};
 use std::thread;
 
 /// Set in the child, to the place of the body.
@@ -22,19 +22,33 @@ pub fn run(body: impl FnOnce()) -> Output {
 /// The same with further variables in the environment of the child.
 #[track_caller]
 pub fn run_with(variables: &[(&str, &str)], body: impl FnOnce()) -> Output {
+    command(variables, body).output().expect("child: the test binary runs")
+}
+
+/// Starts `body` in a process of its own, with pipes to its standard input and output and from its standard error.
+#[track_caller]
+pub fn start(body: impl FnOnce()) -> Child {
+    let mut command = command(&[], body);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("child: the test binary runs")
+}
+
+/// In the child, runs `body` and ends; in the parent, returns how to start the child.
+#[track_caller]
+fn command(variables: &[(&str, &str)], body: impl FnOnce()) -> Command {
     let test = thread::current().name().expect("child: a test's OS thread has its name").to_owned();
     let place = Location::caller().to_string();
     if env::var(VARIABLE).is_ok_and(|wanted| wanted == place) {
         crate::deadline(body);
         process::exit(RETURNED);
     }
-    Command::new(env::current_exe().expect("child: the test binary has a path"))
+    let mut command = Command::new(env::current_exe().expect("child: the test binary has a path"));
+    command
         .args([&*test, "--exact", "--nocapture", "--test-threads=1"])
         .env(VARIABLE, place)
         .env("RUST_BACKTRACE", "0")
-        .envs(variables.iter().copied())
-        .output()
-        .expect("child: the test binary runs")
+        .envs(variables.iter().copied());
+    command
 }
 
 /// Runs `body` in a process of its own, in which it must succeed.

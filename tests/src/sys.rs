@@ -1,8 +1,11 @@
 //! The system calls that tests need and std has not.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -90,4 +93,19 @@ pub fn raise(signal: i32) {
 /// A second descriptor for the same open file.
 pub fn duplicate(fd: impl AsFd) -> OwnedFd {
     fd.as_fd().try_clone_to_owned().expect("a descriptor is left")
+}
+
+/// Makes a FIFO (mkfifo(3)).
+pub fn make_fifo(path: &Path) {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL");
+    // SAFETY: the path ends in NUL, and is only read.
+    check(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }).expect("a FIFO can be made");
+}
+
+/// Writes a file's content to the disk, and has the kernel forget it (posix_fadvise(2)).
+pub fn evict(file: &fs::File) {
+    file.sync_all().expect("a file can be written back");
+    // SAFETY: no pointers are passed.
+    let refused = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    assert_eq!(refused, 0, "posix_fadvise");
 }

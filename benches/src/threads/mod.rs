@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod interrupt;
+mod offload;
 pub mod options;
 mod park;
 mod pass;
@@ -93,6 +94,11 @@ pub const MEASURES: &[Measure] = &[
         name: "timers",
         question: "how late are sleepers woken, and what does a sleep cost?",
         read: timers::read,
+    },
+    Measure {
+        name: "offload",
+        question: "what does a job for an OS thread of the pool cost, and a read of a cached file?",
+        read: offload::read,
     },
 ];
 

@@ -2,14 +2,14 @@
 //! TCP streams and listeners.
 
 use super::wait::readable;
-use super::{Operation, Unshared, retry};
+use super::{Operation, ToSocketAddrs, Unshared, retry};
 use crate::io_manager::{Direction, Source};
 use crate::scheduler::{park, wake_all};
 use crate::sys::socket::{self, More};
 use crate::thread::block::BlockedOn;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,10 +39,10 @@ pub(super) struct Inner {
 impl TcpStream {
     /// Connects to the first of the addresses that answers.
     ///
-    /// Names are resolved by the system's resolver, which blocks this OS thread: give addresses where that matters.
+    /// Names are looked up without holding the core; see [`ToSocketAddrs`].
     ///
     /// # Errors
-    /// That of the last address tried; `InvalidInput` if there is none.
+    /// That of the last address tried, or of the name; `InvalidInput` if there is no address.
     pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
         let mut last = None;
         for address in address.to_socket_addrs()? {
@@ -462,12 +462,13 @@ pub struct TcpListener {
 
 impl TcpListener {
     /// Listens on the first of the addresses that can be bound. SO_REUSEADDR is set, as by std; up to 4096 connections
-    /// wait to be accepted. Works outside a runtime.
+    /// wait to be accepted. Names are looked up without holding the core. Works outside a runtime.
     ///
     /// # Errors
-    /// Those of socket(2), bind(2) and listen(2).
+    /// Those of the name, socket(2), bind(2) and listen(2).
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        let listener = std::net::TcpListener::bind(address)?;
+        let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+        let listener = std::net::TcpListener::bind(&*addresses)?;
         socket::listen(listener.as_fd(), BACKLOG)?;
         TcpListener::try_from(listener)
     }

@@ -9,6 +9,7 @@
 
 use super::direction;
 use crate::io_manager::{Direction, Readiness, Source};
+use crate::pool;
 use crate::scheduler::{self, current, park};
 use crate::sys::{clock, socket};
 use crate::thread::Woken;
@@ -150,7 +151,8 @@ fn wait(source: &Source, operation: Operation, deadline_ns: Option<u64>, seen: R
 #[cold]
 fn wait_on_os_thread(source: &Source, operation: Operation, deadline_ns: Option<u64>) -> io::Result<()> {
     let limit = deadline_ns.map(|ns| Duration::from_nanos(ns.saturating_sub(clock::monotonic_ns())));
-    match socket::poll(source.as_fd(), operation.direction == Direction::Write, limit) {
+    let poll = || socket::poll(source.as_fd(), operation.direction == Direction::Write, limit);
+    match pool::while_waiting(poll) {
         Ok(true) => {
             source.object().assume_ready();
             Ok(())

@@ -28,6 +28,7 @@
 use super::exception::{self, deliver};
 use super::remote::Remote;
 use super::{Capability, current};
+use crate::pool;
 use crate::sys::{clock, futex};
 use crate::thread::block::BlockedOn;
 use crate::thread::body::Payload;
@@ -134,6 +135,11 @@ fn park_os(reason: BlockedOn, deadline_ns: Option<u64>, commit: &mut dyn FnMut(T
     let token = control.begin_park(reason);
     control.word().parked(token);
     let waits = commit(token);
+    // A thread of the off-load pool lets another take its place meanwhile.
+    pool::while_waiting(|| sleep_os(control, token, waits, deadline_ns))
+}
+
+fn sleep_os(control: &'static Control, token: Token, waits: bool, deadline_ns: Option<u64>) -> Woken {
     loop {
         let state = control.state();
         let mut limit_ns = None;

@@ -4,6 +4,7 @@
 use super::remote::{Mail, Remote};
 use super::tick::Tick;
 use super::{Capability, describe, exception};
+use crate::pool::{self, Pool};
 use crate::stack::{self, GuardKind, SizeClass};
 use crate::sys::affinity;
 use crate::thread::Control;
@@ -34,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) guard: GuardKind,
     pub(crate) time_slice: Duration,
     pub(crate) spin: Duration,
+    pub(crate) offload: pool::Limits,
 }
 
 /// Fields: all atomics, for anybody; `os_threads` for whoever shuts down.
@@ -51,6 +53,7 @@ pub(crate) struct Inner {
     /// Its capabilities may be those of another runtime by now.
     stopped: AtomicBool,
     tick: Tick,
+    pool: Arc<Pool>,
     ended: Condvar,
     os_threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -75,8 +78,10 @@ impl Inner {
                 }
             }
         }
+        let pool = Pool::new(settings.offload);
         let inner = Arc::new(Inner {
             settings,
+            pool,
             thread_limit: ThreadLimit::new(max, reason),
             remotes: remotes.into_boxed_slice(),
             sleepers: AtomicUsize::new(0),
@@ -146,6 +151,11 @@ impl Inner {
     /// The index of the capability that has `slot`.
     pub(crate) fn index_of(&self, slot: u16) -> Option<usize> {
         self.remotes.iter().position(|remote| remote.slot() == slot)
+    }
+
+    /// The OS threads for what blocks.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     pub(super) fn tick(&self) -> &Tick {
@@ -258,6 +268,7 @@ impl Inner {
             remote.send(Mail::Stop);
         }
         self.tick.end();
+        self.pool.end();
         let left: Vec<String> = self.controls().take(NAMED_MAX).map(describe::describe).collect();
         if left.is_empty() {
             for os_thread in os_threads.drain(..) {

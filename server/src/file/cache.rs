@@ -198,7 +198,7 @@ mod tests {
         assert!(cache.get(ROOT, b"young", NOW).is_some());
         assert_eq!(Rc::strong_count(&old), 1);
         let mut buf = [0; 7];
-        assert_eq!(bast::fs::read_at(old.fd(), &mut buf, 0).expect("still open"), 7);
+        assert_eq!(old.file().read_at(&mut buf, 0).expect("still open"), 7);
         cache.sweep(NOW + TTL_SECONDS);
         assert!(cache.is_empty());
         assert_eq!(Rc::strong_count(&young), 1);

@@ -4,10 +4,10 @@
 //! an answer that has begun. Nothing here is looked up again after [`Entry::new`].
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use bast::fs::Metadata;
+use bast::fs::{File, Metadata};
 
 use super::conditional::Representation;
 
@@ -15,7 +15,7 @@ use super::conditional::Representation;
 /// descriptor is closed when the last of them lets go.
 #[derive(Debug)]
 pub struct Entry {
-    fd: OwnedFd,
+    file: File,
     len_bytes: u64,
     content_type: &'static str,
     modified_unix_seconds: u64,
@@ -27,18 +27,18 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The open file `fd`, of which `metadata` was asked, at `now_unix_seconds`.
+    /// The open file `file`, of which `metadata` was asked, at `now_unix_seconds`.
     pub(super) fn new(
-        fd: OwnedFd,
+        file: File,
         metadata: &Metadata,
         content_type: &'static str,
         now_unix_seconds: u64,
     ) -> Entry {
         // A file from the future was modified "now" (RFC 9110 §8.8.2.1), one from before 1970 in 1970, which is
         // as far back as the HTTP dates that clients understand go.
-        let modified = u64::try_from(metadata.modified_seconds()).unwrap_or(0).min(now_unix_seconds);
+        let modified = u64::try_from(metadata.mtime()).unwrap_or(0).min(now_unix_seconds);
         Entry {
-            fd,
+            file,
             len_bytes: metadata.len(),
             content_type,
             modified_unix_seconds: modified,
@@ -48,9 +48,9 @@ impl Entry {
         }
     }
 
-    /// The descriptor, for `pread` and `sendfile`. Its file position means nothing: it is shared.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    /// The file, to read at offsets and to send. Its position means nothing: it is shared.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// The file's length in bytes when it was opened. It may have shrunk since: whoever meets the end early has
@@ -92,10 +92,10 @@ impl Entry {
 fn etag(metadata: &Metadata) -> String {
     format!(
         "\"{:x}.{:x}-{:x}-{:x}\"",
-        metadata.modified_seconds(),
-        metadata.modified_nanos(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
         metadata.len(),
-        metadata.inode()
+        metadata.ino()
     )
 }
 

@@ -87,9 +87,9 @@ impl Root {
             return Ok(entry);
         }
         let file = path.to_file();
-        let (fd, metadata) = fs::open_beneath(self.directory.as_fd(), &file)?;
+        let (opened, metadata) = fs::open_beneath(self.directory.as_fd(), &file)?;
         let content_type = content_type::by_name(file.as_os_str().as_encoded_bytes());
-        let entry = Rc::new(Entry::new(fd, &metadata, content_type, now));
+        let entry = Rc::new(Entry::new(opened, &metadata, content_type, now));
         CACHE.with(|cache| {
             if let Ok(mut cache) = cache.try_borrow_mut() {
                 cache.insert(self.id, name, Rc::clone(&entry), now);
@@ -191,7 +191,7 @@ mod tests {
 
     fn content(entry: &Entry) -> Vec<u8> {
         let mut buf = vec![0; usize::try_from(entry.len()).expect("a small file")];
-        assert_eq!(fs::read_at(entry.fd(), &mut buf, 0).expect("read"), buf.len());
+        assert_eq!(entry.file().read_at(&mut buf, 0).expect("read"), buf.len());
         buf
     }
 

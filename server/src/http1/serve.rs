@@ -15,6 +15,7 @@
 use std::cell::RefMut;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -406,7 +407,7 @@ fn send(
         Body::Empty => Ok(()),
         Body::Bytes(bytes) => wire.flush_with(bytes.as_slice()),
         Body::File(part) if part.len <= FILE_COPIED_BYTES_MAX => {
-            if copy_file(wire, &part) {
+            if copy_file(wire, &part, mark) {
                 return Ok(());
             }
             // Nothing of this response was sent: another can take its place.
@@ -417,7 +418,7 @@ fn send(
             send(wire, service, answer, &mut response, length, persistence)
         }
         Body::File(part) => {
-            let sent = wire.flush_with_file(part.file.fd(), part.offset, part.len);
+            let sent = wire.flush_with_file(part.file.file().as_fd(), part.offset, part.len);
             if let Err(error) = &sent
                 && error.kind() == io::ErrorKind::UnexpectedEof
             {
@@ -429,19 +430,40 @@ fn send(
     }
 }
 
-/// Appends a small file's part to the output. Fails if the file has become shorter.
-fn copy_file(wire: &Wire, part: &FilePart) -> bool {
-    let output = &mut wire.output().bytes;
-    let mut at = output.len();
+/// Appends a small file's part to the output, behind its head, which begins at `mark`. Fails if the file has become
+/// shorter.
+fn copy_file(wire: &Wire, part: &FilePart, mark: usize) -> bool {
     let Ok(len) = usize::try_from(part.len) else { return false };
-    let start = at;
-    output.resize(start + len, 0);
-    while at < output.len() {
-        match bast::fs::read_at(part.file.fd(), &mut output[at..], part.offset + (at - start) as u64) {
-            Ok(0) | Err(_) => return false,
-            Ok(count) => at += count,
+    let mut output = wire.output();
+    let bytes = &mut output.bytes;
+    let mut at = bytes.len();
+    let end = at + len;
+    bytes.resize(end, 0);
+    while at < end {
+        match part.file.file().try_read_at(&mut bytes[at..], part.offset + (len - (end - at)) as u64) {
+            Ok(Some(0)) | Err(_) => return false,
+            Ok(Some(count)) => at += count,
+            Ok(None) => {
+                bytes.truncate(end - len);
+                let mut response = bytes.split_off(mark);
+                drop(output);
+                return copy_cold_file(wire, part, len, &mut response);
+            }
         }
     }
+    true
+}
+
+/// The same for a file that has to be read from the disk first. Earlier answers are sent meanwhile; this one is kept
+/// apart, so that none of it is before the file has been read.
+#[cold]
+fn copy_cold_file(wire: &Wire, part: &FilePart, len: usize, response: &mut Vec<u8>) -> bool {
+    let start = response.len();
+    response.resize(start + len, 0);
+    if part.file.file().read_exact_at(&mut response[start..], part.offset).is_err() {
+        return false;
+    }
+    wire.output().bytes.extend_from_slice(response);
     true
 }
 
