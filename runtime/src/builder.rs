@@ -2,6 +2,7 @@
 //! Spawning, in the manner of `std::thread`.
 
 use crate::handle::JoinHandle;
+use crate::mask::Restore;
 use crate::runtime::CapabilityId;
 use crate::scheduler::{self, Placement, Spawned, current};
 use crate::stack::SizeClass;
@@ -21,6 +22,31 @@ where
     T: Send + 'static,
 {
     Builder::new().spawn(f).expect("failed to spawn a green thread")
+}
+
+/// Spawns a green thread that starts as its spawner is masked, with the means to lift that. GHC's `forkIOWithUnmask`.
+///
+/// Spawned inside [`mask`](crate::mask()) a thread cannot be interrupted before it has taken care of what it was given;
+/// then it calls the rest by [`Restore::run`], unmasked.
+///
+/// ```
+/// use bast::MaskingState;
+/// bast::run(|| {
+///     let states = bast::mask(|_| {
+///         bast::spawn_with_unmask(|unmask| (bast::masking_state(), unmask.run(bast::masking_state)))
+///     });
+///     assert_eq!(states.join().unwrap(), (MaskingState::MaskedInterruptible, MaskingState::Unmasked));
+/// });
+/// ```
+///
+/// # Panics
+/// As [`spawn`].
+pub fn spawn_with_unmask<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce(&Restore) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    spawn(move || f(&Restore::to_unmasked()))
 }
 
 /// Spawns a green thread on this capability for good, so that `f` need not be `Send`: it is never taken by another.

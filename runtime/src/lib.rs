@@ -70,7 +70,7 @@ pub mod time;
 mod timeout;
 mod timer;
 
-pub use builder::{Builder, spawn, spawn_local};
+pub use builder::{Builder, spawn, spawn_local, spawn_with_unmask};
 pub use handle::{JoinError, JoinHandle, Thread, current, is_interrupt, is_kill, throw_to};
 pub use local::LocalKey;
 pub use mask::{

@@ -78,6 +78,11 @@ pub struct Restore {
 }
 
 impl Restore {
+    /// That of a thread which is to be unmasked whatever its spawner was.
+    pub(crate) fn to_unmasked() -> Restore {
+        Restore { outer: MaskingState::Unmasked, of_one_thread: PhantomData }
+    }
+
     /// Runs `body` in the state from before the [`mask`], which in a nested one is not unmasked. What is pending is
     /// raised first if that state receives it.
     pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
