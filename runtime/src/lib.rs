@@ -53,6 +53,7 @@ mod io_manager;
 mod local;
 mod monitor;
 pub mod net;
+pub mod process;
 mod runtime;
 mod scheduler;
 pub mod signal;

@@ -2,7 +2,7 @@
 //! Signals as something to wait for.
 
 use crate::io_manager::{Direction, Source};
-use crate::net::{Operation, retry};
+use crate::net::{Announced, Operation, retry};
 use crate::sys::signal::{self, Inbox};
 use crate::thread::block::BlockedOn;
 use std::io;
@@ -68,6 +68,7 @@ impl Signals {
             reason: |_| BlockedOn::Signal,
             limit: None,
             exclusive: false,
+            announced: Announced::ByEvent,
         };
         loop {
             if let Some(number) = self.inbox.take()

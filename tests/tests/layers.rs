@@ -19,6 +19,7 @@ const RUNTIME: &[&[&str]] = &[
     &["sync"],
     &["net"],
     &["fs"],
+    &["process"],
     &["signal"],
     &["monitor"],
     &["local", "handle", "builder", "runtime", ""],
