@@ -48,6 +48,7 @@ compile_error!("bast needs panic = \"unwind\": killing a thread and isolating a 
 mod builder;
 mod coroutine;
 pub mod fs;
+mod future;
 mod handle;
 mod io_manager;
 mod local;
@@ -65,6 +66,7 @@ pub mod time;
 mod timer;
 
 pub use builder::{Builder, spawn, spawn_local};
+pub use future::block_on;
 pub use handle::{JoinError, JoinHandle, Thread, current, is_kill};
 pub use local::LocalKey;
 pub use monitor::{State, ThreadInfo, threads};

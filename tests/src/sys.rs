@@ -119,3 +119,9 @@ pub fn ignore_children() {
     // SAFETY: SIG_IGN is a valid disposition for SIGCHLD.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
+
+/// Sends a signal to another process.
+pub fn kill(pid: u32, signal: i32) {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::kill(pid.cast_signed(), signal) }).expect("a child may be signalled");
+}

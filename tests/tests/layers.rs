@@ -20,6 +20,7 @@ const RUNTIME: &[&[&str]] = &[
     &["net"],
     &["fs"],
     &["process"],
+    &["future"],
     &["signal"],
     &["monitor"],
     &["local", "handle", "builder", "runtime", ""],
