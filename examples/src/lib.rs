@@ -4,3 +4,4 @@
 
 pub mod demo;
 pub mod logger;
+pub mod side_runtime;

@@ -48,6 +48,7 @@ compile_error!("bast needs panic = \"unwind\": killing a thread and isolating a 
 mod builder;
 mod coroutine;
 pub mod fs;
+mod future;
 mod handle;
 mod io_manager;
 mod local;
@@ -56,6 +57,7 @@ mod monitor;
 pub mod net;
 mod offload;
 mod pool;
+pub mod process;
 mod runtime;
 mod scheduler;
 mod scope;
@@ -71,6 +73,7 @@ mod timeout;
 mod timer;
 
 pub use builder::{Builder, spawn, spawn_local, spawn_with_unmask};
+pub use future::block_on;
 pub use handle::{JoinError, JoinHandle, Thread, current, is_interrupt, is_kill, throw_to};
 pub use local::LocalKey;
 pub use mask::{

@@ -182,7 +182,7 @@ impl ServerHandle {
 
 /// Turns signals into events.
 fn watch_signals(shared: &Shared) -> io::Result<Thread> {
-    let signals = Signals::new(&[Signal::Interrupt, Signal::Terminate])?;
+    let signals = Signals::new([Signal::Interrupt, Signal::Terminate])?;
     let shutdown = Arc::clone(&shared.shutdown);
     let watcher = Builder::new().name("signals").spawn(move || {
         while let Ok(signal) = signals.wait() {

@@ -109,3 +109,37 @@ pub fn evict(file: &fs::File) {
     let refused = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     assert_eq!(refused, 0, "posix_fadvise");
 }
+
+/// Lets this process have no more than so many descriptors open (RLIMIT_NOFILE).
+pub fn limit_descriptors(count: usize) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit to the local.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })
+        .expect("RLIMIT_NOFILE can be read");
+    limit.rlim_cur = count as libc::rlim_t;
+    // SAFETY: the kernel reads one rlimit from the local.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })
+        .expect("RLIMIT_NOFILE can be lowered");
+}
+
+/// Whether a descriptor is closed by execve(2).
+pub fn is_close_on_exec(fd: impl AsFd) -> bool {
+    // SAFETY: no pointers are passed.
+    let flags = check(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_GETFD) });
+    flags.expect("an open descriptor has flags") & libc::FD_CLOEXEC != 0
+}
+
+/// No such child: it was reaped by somebody else.
+pub const ECHILD: i32 = libc::ECHILD;
+
+/// Lets the kernel reap all children of this process (SIGCHLD ignored, wait(2)).
+pub fn ignore_children() {
+    // SAFETY: SIG_IGN is a valid disposition for SIGCHLD.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Sends a signal to another process.
+pub fn kill(pid: u32, signal: i32) {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::kill(pid.cast_signed(), signal) }).expect("a child may be signalled");
+}

@@ -23,6 +23,8 @@ const RUNTIME: &[&[&str]] = &[
     &["net"],
     &["fs"],
     &["stdio"],
+    &["process"],
+    &["future"],
     &["signal"],
     &["monitor"],
     &["local", "handle", "builder", "scope", "runtime", ""],

@@ -2,10 +2,11 @@
 
 use bast::BlockedOn;
 use bast::net::{TcpListener, TcpStream};
+use bast_tests::ends::{a_wait_ends_in_each_way, an_accept_ends_in_each_way};
 use bast_tests::{
     child, connected, deadline, on_capabilities, spawn_on, sys, until, until_blocked, until_blocked_in,
 };
-use std::io::{ErrorKind, IoSliceMut, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -489,6 +490,34 @@ fn bytes_that_came_before_an_expiry_are_read() {
         peer.write_all(b"more").unwrap();
         assert_eq!(reader.join().unwrap().unwrap(), 4);
     });
+}
+
+#[test]
+fn each_wait_on_a_stream_and_each_accept_ends_in_each_way() {
+    for read in [
+        |stream: &TcpStream| (&*stream).read(&mut [0; 8]).map(drop),
+        |stream: &TcpStream| (&*stream).read_vectored(&mut [IoSliceMut::new(&mut [0; 8])]).map(drop),
+        |stream: &TcpStream| stream.peek(&mut [0; 8]).map(drop),
+    ] {
+        a_wait_ends_in_each_way(connected, read, reads);
+    }
+    for write in [
+        |mut stream: &TcpStream| loop {
+            assert!(stream.write(&[0; 1 << 16])? > 0);
+        },
+        |mut stream: &TcpStream| loop {
+            assert!(stream.write_vectored(&[IoSlice::new(&[0; 1 << 16])])? > 0);
+        },
+        |stream: &TcpStream| loop {
+            assert!(stream.send_more(&[0; 1 << 16])? > 0);
+        },
+    ] {
+        a_wait_ends_in_each_way(connected, write, |what| matches!(what, BlockedOn::Write(_)));
+    }
+    an_accept_ends_in_each_way(
+        || TcpListener::bind("127.0.0.1:0").unwrap(),
+        |listener| listener.accept().map(drop),
+    );
 }
 
 #[test]

@@ -8,10 +8,10 @@
 
 use super::{FileTimes, Metadata, OpenOptions, Permissions, blocking, uninterrupted};
 use crate::io_manager::{Direction, Source};
-use crate::net::{Operation, retry};
+use crate::net::{Announced, Operation, retry};
 use crate::scheduler::{current, park};
 use crate::sync::{Mutex, MutexGuard};
-use crate::sys::{file, socket};
+use crate::sys::{file, pipe};
 use crate::thread::block::BlockedOn;
 use std::fmt;
 use std::fs;
@@ -308,7 +308,7 @@ fn write_by_pool(stored: &Arc<Stored>, buf: &[u8], offset: u64) -> io::Result<(u
 }
 
 fn operation(direction: Direction, reason: fn(i32) -> BlockedOn) -> Operation {
-    Operation { direction, reason, limit: None, exclusive: false }
+    Operation { direction, reason, limit: None, exclusive: false, announced: Announced::ByEvent }
 }
 
 impl Read for &File {
@@ -405,7 +405,7 @@ impl TryFrom<fs::File> for File {
     fn try_from(file: fs::File) -> io::Result<File> {
         let file_type = file.metadata()?.file_type();
         if !(file_type.is_file() || file_type.is_dir() || file_type.is_block_device()) {
-            socket::set_nonblocking(file.as_fd())?;
+            pipe::set_nonblocking(file.as_fd(), true)?;
             return Ok(File { kind: Kind::Stream(Arc::new(Source::new(file.into()))) });
         }
         let position = if file_type.is_dir() { 0 } else { (&file).stream_position()? };

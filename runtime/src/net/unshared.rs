@@ -2,7 +2,8 @@
 //! A stream seen by the one thread that reads it and the one that writes it.
 
 use super::TcpStream;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use super::endpoint::{endpoint_read, endpoint_write};
+use std::io;
 use std::os::fd::BorrowedFd;
 
 /// A view of a [`TcpStream`] that takes no direction lock, made by [`TcpStream::unshared`].
@@ -25,7 +26,7 @@ impl<'a> Unshared<'a> {
     /// # Errors
     /// As a write.
     pub fn send_more(self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.inner().send_more(bytes, true)
+        self.stream.endpoint().send_more(bytes, true)
     }
 
     /// As [`TcpStream::send_file`].
@@ -33,32 +34,9 @@ impl<'a> Unshared<'a> {
     /// # Errors
     /// As there.
     pub fn send_file(self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
-        self.stream.inner().send_file(file, offset, len, true)
+        self.stream.endpoint().send_file(file, offset, len, true)
     }
 }
 
-impl Read for Unshared<'_> {
-    #[inline]
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.inner().recv(buffer, true)
-    }
-
-    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.stream.inner().recv_vectored(buffers, true)
-    }
-}
-
-impl Write for Unshared<'_> {
-    #[inline]
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.inner().send(buffer, true)
-    }
-
-    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.inner().send_vectored(buffers, true)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+endpoint_read!(Unshared<'_>, |this| this.stream.endpoint(), true);
+endpoint_write!(Unshared<'_>, |this| this.stream.endpoint(), true);

@@ -28,7 +28,23 @@ pub(crate) struct Operation {
     pub(crate) limit: Option<Duration>,
     /// Nobody else can use the direction meanwhile: the direction lock is not needed.
     pub(crate) exclusive: bool,
+    /// Who says that the call is worth making again.
+    pub(crate) announced: Announced,
 }
+
+/// Who says that a call that had to wait is worth making again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announced {
+    /// The io manager, by an event.
+    ByEvent,
+    /// Nobody: what is waited for is room at another socket, which epoll knows nothing of (a Unix listener's full queue,
+    /// a Unix datagram socket that is not connected to the receiver). We look again after a while.
+    ByNobody,
+}
+
+/// How long to wait before looking again, where no event tells: at first, and at most.
+const LOOK_AGAIN_MIN: Duration = Duration::from_micros(100);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(20);
 
 /// Makes `call` until it succeeds, fails, or the limit is over. `drained` says whether a result means that there is
 /// nothing more to read.
@@ -61,6 +77,7 @@ fn attempt<T>(
     drained: impl Fn(&T) -> bool,
 ) -> io::Result<T> {
     let object = source.object();
+    let mut looks = 0;
     loop {
         let seen = object.readiness();
         if seen.is_closed() {
@@ -84,7 +101,13 @@ fn attempt<T>(
         if seen.is_expired() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        wait(source, operation, deadline_ns, seen)?;
+        match operation.announced {
+            Announced::ByEvent => wait(source, operation, deadline_ns, seen)?,
+            Announced::ByNobody => {
+                look_again(source, operation, deadline_ns, seen, looks)?;
+                looks += 1;
+            }
+        }
     }
 }
 
@@ -147,7 +170,91 @@ fn wait(source: &Source, operation: Operation, deadline_ns: Option<u64>, seen: R
     }
 }
 
-/// The same by poll(2). An expiry or a close is noticed by the next call only.
+/// Waits for a while, and less if the source is closed or expired meanwhile. The socket is not registered with epoll:
+/// one that is about to be connected would only be reported as hung up.
+#[cold]
+fn look_again(
+    source: &Source,
+    operation: Operation,
+    deadline_ns: Option<u64>,
+    seen: Readiness,
+    looks: u32,
+) -> io::Result<()> {
+    may_wait()?;
+    let pause = LOOK_AGAIN_MIN.saturating_mul(1 << looks.min(16)).min(LOOK_AGAIN_MAX);
+    let next_ns = crate::time::deadline_after(pause);
+    let object = source.object();
+    let until_ns = deadline_ns.map_or(next_ns, |deadline| deadline.min(next_ns));
+    let woken = scheduler::park((operation.reason)(source.raw_fd()), Some(until_ns), |token| {
+        object.wait(operation.direction, token);
+        object.readiness().same_tick(seen)
+    });
+    object.end_wait(operation.direction);
+    if woken.or_unwind() == Woken::Timer && deadline_ns.is_some_and(|deadline| deadline <= until_ns) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    object.assume_ready();
+    Ok(())
+}
+
+/// Makes a consuming read once; `None` if it would have to wait, of which the source takes note.
+///
+/// # Errors
+/// Those of the call.
+pub(crate) fn read_now<T>(
+    source: &Source,
+    mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+) -> io::Result<Option<T>> {
+    loop {
+        let seen = source.object().readiness();
+        match call(source.as_fd()) {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                source.object().clear(Direction::Read, seen);
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until one of several sources, which nobody else uses, may be worth reading, as far as [`read_now`] knows. A
+/// source that has ended stays so.
+///
+/// # Errors
+/// `WouldBlock` in a thread that is unwinding; those of epoll_ctl(2).
+pub(crate) fn readable_any(sources: &[&Source]) -> io::Result<()> {
+    park::interruption_point();
+    let looks: Vec<Readiness> = sources.iter().map(|source| source.object().readiness()).collect();
+    if looks.iter().any(|look| look.is_ready(Direction::Read)) {
+        return Ok(());
+    }
+    let Some((capability, _)) = current::thread() else {
+        let fds: Vec<BorrowedFd<'_>> = sources.iter().map(|source| source.as_fd()).collect();
+        match socket::poll_readable(&fds) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => sources.iter().for_each(|source| source.object().assume_ready()),
+        }
+        return Ok(());
+    };
+    may_wait()?;
+    let remote = capability.remote();
+    for source in sources {
+        remote.io().register(source, remote.slot())?;
+    }
+    let first = sources.first().expect("wait: there is something to wait for");
+    let woken = scheduler::park(BlockedOn::Read(first.raw_fd()), None, |token| {
+        // One token in several places: the first event claims the park, and what the others find is over.
+        sources.iter().for_each(|source| source.object().wait(Direction::Read, token));
+        sources.iter().zip(&looks).all(|(source, &look)| source.object().readiness().same_tick(look))
+    });
+    sources.iter().for_each(|source| source.object().end_wait(Direction::Read));
+    woken.or_unwind();
+    Ok(())
+}
+
+/// [`wait`] by poll(2). An expiry or a close is noticed by the next call only.
 #[cold]
 fn wait_on_os_thread(source: &Source, operation: Operation, deadline_ns: Option<u64>) -> io::Result<()> {
     let limit = deadline_ns.map(|ns| Duration::from_nanos(ns.saturating_sub(clock::monotonic_ns())));

@@ -128,3 +128,5 @@ pub(crate) const HANG_UP: i32 = libc::SIGHUP;
 pub(crate) const USER_1: i32 = libc::SIGUSR1;
 pub(crate) const USER_2: i32 = libc::SIGUSR2;
 pub(crate) const QUIT: i32 = libc::SIGQUIT;
+pub(crate) const CHILD: i32 = libc::SIGCHLD;
+pub(crate) const WINDOW_CHANGE: i32 = libc::SIGWINCH;
