@@ -29,14 +29,15 @@
 
 use crate::scheduler::{self, park};
 use crate::thread::block::BlockedOn;
-use crate::thread::list::ClaimList;
+use crate::thread::list::{ClaimList, Node};
 use crate::thread::{Claim, Control, Token, Woken, table};
 use std::cell::UnsafeCell;
 use std::hint;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::ptr;
+use std::mem;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -58,8 +59,8 @@ struct Inner<S, const QUEUES: usize> {
 
 #[derive(Clone, Copy)]
 struct Queue {
-    first: Option<&'static Control>,
-    last: Option<&'static Control>,
+    first: Option<NonNull<Node>>,
+    last: Option<NonNull<Node>>,
 }
 
 /// How a thread waits.
@@ -122,6 +123,11 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
         self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
+    #[inline]
+    fn unlock(&self) {
+        self.locked.store(false, Ordering::Release);
+    }
+
     #[cold]
     fn lock_contended(&self) {
         loop {
@@ -147,17 +153,56 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
         slot: &mut Option<T>,
         mut attempt: impl FnMut(&mut Guard<'_, S, T, QUEUES>, &mut Option<T>) -> bool,
     ) -> Waited {
-        if attempt(&mut self.lock(), slot) {
+        let mut guard = self.lock();
+        if attempt(&mut guard, slot) {
             return Waited::Served;
         }
+        let mut woken = match self.park_locked(guard, &wait, slot) {
+            Some(Woken::Event) => return Waited::Served,
+            Some(woken) => woken.or_unwind(),
+            None => self.park(wait, slot, &mut attempt, || {}).or_unwind(),
+        };
         loop {
             // A kill that may not be delivered (the thread is unwinding already) is no reason to stop waiting.
-            match self.park(wait, slot, &mut attempt, || {}).or_unwind() {
+            match woken {
                 Woken::Event => return Waited::Served,
                 Woken::Timer => return Waited::TimedOut,
                 Woken::Interrupt => {}
             }
+            woken = self.park(wait, slot, &mut attempt, || {}).or_unwind();
         }
+    }
+
+    /// Parks with the lock of `guard` held until the thread is off its stack, where that can be done: it saves a
+    /// further lock and attempt. When this returns the thread is in no queue any more.
+    #[inline(always)]
+    fn park_locked(
+        &self,
+        mut guard: Guard<'_, S, T, QUEUES>,
+        wait: &Wait,
+        slot: &mut Option<T>,
+    ) -> Option<Woken> {
+        // Deadlines take memory, which is no business of the short lock's. Those who were served come first.
+        if wait.deadline_ns.is_some() || !guard.ready.is_empty() {
+            return None;
+        }
+        let slot: *mut Option<T> = slot;
+        let mut parked = None;
+        let woken = park::park_locked(
+            wait.reason,
+            |token| {
+                parked = Some(token);
+                guard.link_own(wait, token, slot);
+                mem::forget(guard);
+            },
+            || self.unlock(),
+        )?;
+        if woken != Woken::Event
+            && let Some(token) = parked
+        {
+            self.lock().unlink_own(wait.queue, token);
+        }
+        Some(woken)
     }
 
     /// Parks once, unless `attempt` succeeds; `linked` is called, without the lock, when the thread is in the queue.
@@ -179,7 +224,7 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
                 return false;
             }
             parked = Some(token);
-            guard.link(&wait, token, slot);
+            guard.link_own(&wait, token, slot);
             drop(guard);
             linked();
             true
@@ -187,7 +232,7 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
         if woken != Woken::Event
             && let Some(token) = parked
         {
-            self.lock().unlink(wait.queue, token);
+            self.lock().unlink_own(wait.queue, token);
         }
         woken
     }
@@ -221,11 +266,40 @@ impl<S, T, const QUEUES: usize> Guard<'_, S, T, QUEUES> {
     /// Takes the first waiter of a queue that can still be claimed out of it.
     #[inline]
     pub(super) fn claim(&mut self, queue: usize) -> Option<Waiter<T>> {
+        self.claim_if(queue, |_| true)
+    }
+
+    /// The same as long as the first in the queue is one that `accept` wants: it is shown what the waiter's slot
+    /// holds. It need not be one that can be claimed.
+    #[inline]
+    pub(super) fn claim_if(
+        &mut self,
+        queue: usize,
+        mut accept: impl FnMut(&Option<T>) -> bool,
+    ) -> Option<Waiter<T>> {
         while let Some(first) = self.inner_mut().queues[queue].first {
-            let (token, slot) = self.remove(queue, first);
-            if let Some(claim) = Control::claim(token, Woken::Event) {
-                return Some(Waiter { claim, slot: slot.cast() });
+            // SAFETY: the node is in this queue, so its thread is parked or has not unlinked itself yet, which takes
+            // the lock that we have: its slot stays, and nobody writes to it.
+            if !accept(unsafe { &*(*first.as_ptr()).slot.cast() }) {
+                return None;
             }
+            let token = self.remove(queue, first);
+            let control = control_of(token);
+            // SAFETY: only the address is used.
+            let is_own = unsafe { control.node() } == first;
+            // A thread that waits in this cell alone, at home here: whoever else could claim it is kept off by the
+            // lock, or runs on this OS thread. That saves a locked instruction, 6 ns.
+            let claim = if is_own && park::is_home(control) {
+                Control::claim_alone(token)
+            } else {
+                Control::claim(token, Woken::Event)
+            };
+            // SAFETY: claimed, or still under the lock: the thread does not look at its node before we are done.
+            let node = unsafe { &mut *first.as_ptr() };
+            if let Some(claim) = claim {
+                return Some(Waiter { claim, slot: node.slot.cast() });
+            }
+            node.slot = ptr::null_mut();
         }
         None
     }
@@ -242,60 +316,77 @@ impl<S, T, const QUEUES: usize> Guard<'_, S, T, QUEUES> {
         self.inner().queues[queue].first.is_some()
     }
 
-    fn link(&mut self, wait: &Wait, token: Token, slot: *mut Option<T>) {
-        let control = control_of(token);
-        let queue = &mut self.inner_mut().queues[wait.queue];
-        let (prev, next) = if wait.at_front { (None, queue.first) } else { (queue.last, None) };
-        // SAFETY: nodes in this queue belong to whoever has the lock, which is us; the caller's own is in no queue,
-        // so it is the caller's. No two of the three are the same.
-        unsafe {
-            let node = &mut *control.node();
-            assert!(node.token.is_none(), "wait cell: a thread waits twice");
-            node.token = Some(token);
-            node.slot = slot.cast();
-            node.prev = prev;
-            node.next = next;
-            match prev {
-                Some(prev) => (*prev.node()).next = Some(control),
-                None => queue.first = Some(control),
-            }
-            match next {
-                Some(next) => (*next.node()).prev = Some(control),
-                None => queue.last = Some(control),
-            }
-        }
+    /// Puts the thread that is about to park, by the node in its control block, into a queue.
+    #[inline]
+    fn link_own(&mut self, wait: &Wait, token: Token, slot: *mut Option<T>) {
+        // SAFETY: the thread's own node, in no queue (asserted below), is the thread's; blocks live for ever.
+        let node = unsafe { control_of(token).node() };
+        self.link(wait.queue, wait.at_front, node, token, slot);
     }
 
     /// Takes the caller out of a queue, unless a waker that lost the claim has done it.
     #[cold]
-    fn unlink(&mut self, queue: usize, token: Token) {
-        let control = control_of(token);
+    fn unlink_own(&mut self, queue: usize, token: Token) {
+        // SAFETY: as above.
+        let node = unsafe { control_of(token).node() };
+        self.unlink(queue, node, token);
+    }
+
+    #[inline]
+    fn link(
+        &mut self,
+        queue: usize,
+        at_front: bool,
+        mut node: NonNull<Node>,
+        token: Token,
+        slot: *mut Option<T>,
+    ) {
+        let queue = &mut self.inner_mut().queues[queue];
+        let (prev, next) = if at_front { (None, queue.first) } else { (queue.last, None) };
+        // SAFETY: nodes in this queue belong to whoever has the lock, which is us; the caller's is in no queue, so it
+        // is the caller's. No two of the three are the same.
+        unsafe {
+            let linked = node.as_mut();
+            assert!(linked.token.is_none(), "wait cell: a thread waits twice");
+            *linked = Node { prev, next, token: Some(token), slot: slot.cast() };
+            match prev {
+                Some(prev) => (*prev.as_ptr()).next = Some(node),
+                None => queue.first = Some(node),
+            }
+            match next {
+                Some(next) => (*next.as_ptr()).prev = Some(node),
+                None => queue.last = Some(node),
+            }
+        }
+    }
+
+    #[cold]
+    fn unlink(&mut self, queue: usize, node: NonNull<Node>, token: Token) {
         // SAFETY: the node is the caller's own, and was linked in this queue: it is in there, and so the lock's, or
         // in none, and so the caller's. Whoever took it out did so under the lock that we have.
-        if unsafe { (*control.node()).token } == Some(token) {
-            self.remove(queue, control);
+        if unsafe { (*node.as_ptr()).token } == Some(token) {
+            self.remove(queue, node);
         }
     }
 
     /// Takes a thread out of the queue that it is in.
     #[inline]
-    fn remove(&mut self, queue: usize, control: &'static Control) -> (Token, *mut ()) {
+    fn remove(&mut self, queue: usize, mut node: NonNull<Node>) -> Token {
         let queue = &mut self.inner_mut().queues[queue];
         // SAFETY: nodes in this queue belong to whoever has the lock, which is us. No two of the three are the same.
         unsafe {
-            let node = &mut *control.node();
+            let node = node.as_mut();
             let token = node.token.take().expect("wait cell: a node in a queue has a token");
-            let slot = std::mem::replace(&mut node.slot, ptr::null_mut());
-            let (prev, next) = (node.prev.take(), node.next.take());
+            let (prev, next) = (node.prev, node.next);
             match prev {
-                Some(prev) => (*prev.node()).next = next,
+                Some(prev) => (*prev.as_ptr()).next = next,
                 None => queue.first = next,
             }
             match next {
-                Some(next) => (*next.node()).prev = prev,
+                Some(next) => (*next.as_ptr()).prev = prev,
                 None => queue.last = prev,
             }
-            (token, slot)
+            token
         }
     }
 
@@ -332,7 +423,7 @@ impl<S, T, const QUEUES: usize> Drop for Guard<'_, S, T, QUEUES> {
     // Inlined for the common case of nobody, or one: calls that return across a switch of stacks are mispredicted.
     #[inline(always)]
     fn drop(&mut self) {
-        self.cell.locked.store(false, Ordering::Release);
+        self.cell.unlock();
         if let Some(first) = self.ready.pop() {
             park::ready(first);
             while let Some(next) = self.ready.pop() {

@@ -43,7 +43,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Why a parked thread goes on.
@@ -367,6 +367,19 @@ impl Control {
             .then_some(Claim { control })
     }
 
+    /// The same by an event, without a locked operation, for the caller that no other claimer can race with: it runs on
+    /// the thread's home, where deadlines and interrupts claim, and holds the lock of the only object that has the
+    /// token.
+    #[inline]
+    pub(crate) fn claim_alone(token: Token) -> Option<Claim> {
+        let control = table::control(token.index())?;
+        if control.word.load(Ordering::Acquire) != token.with(State::Parked) {
+            return None;
+        }
+        control.word.store(token.with(State::ClaimedEvent), Ordering::Release);
+        Some(Claim { control })
+    }
+
     /// The token of the park that the thread is in just now.
     pub(crate) fn parked_token(&self) -> Option<Token> {
         let word = self.word.load(Ordering::Acquire);
@@ -493,8 +506,9 @@ impl Control {
 
     /// # Safety
     /// The caller holds the lock of the object in whose queue the node is or will be linked.
-    pub(crate) unsafe fn node(&self) -> *mut Node {
-        self.node.get()
+    #[inline]
+    pub(crate) unsafe fn node(&self) -> NonNull<Node> {
+        NonNull::from(&self.node).cast()
     }
 
     pub(super) fn body(&self) -> &Body {
