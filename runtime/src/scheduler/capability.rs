@@ -173,7 +173,7 @@ impl Capability {
     }
 
     /// Suspends the running thread until it is claimed; see Note [park].
-    #[inline]
+    #[inline(always)]
     pub(super) fn suspend_to_park(
         &self,
         control: &'static Control,
@@ -200,7 +200,7 @@ impl Capability {
         control.running();
     }
 
-    #[inline]
+    #[inline(always)]
     fn suspend(&self, control: &'static Control) {
         let unwinding = (thread::panicking() || control.is_unwinding()) && self.suspend_unwinding(control);
         // SAFETY: the caller is the running thread, which has its own control block.

@@ -146,7 +146,8 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
     /// An attempt may run on a scheduler's stack: it must obey the rules of the short lock and not unwind.
     ///
     /// Unwinds if the thread is killed while it waits, with the slot untouched by others.
-    #[inline]
+    // Inlined, with all down to the switch: see `park::yield_now`.
+    #[inline(always)]
     pub(super) fn wait(
         &self,
         wait: Wait,
@@ -157,19 +158,31 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
         if attempt(&mut guard, slot) {
             return Waited::Served;
         }
-        let mut woken = match self.park_locked(guard, &wait, slot) {
-            Some(Woken::Event) => return Waited::Served,
-            Some(woken) => woken.or_unwind(),
-            None => self.park(wait, slot, &mut attempt, || {}).or_unwind(),
-        };
+        let woken = self.park_locked(guard, &wait, slot);
+        if woken == Some(Woken::Event) {
+            return Waited::Served;
+        }
+        self.wait_on(wait, slot, attempt, woken)
+    }
+
+    /// Goes on with a wait whose first park ended as `woken` says, or was none.
+    #[cold]
+    #[inline(never)]
+    fn wait_on(
+        &self,
+        wait: Wait,
+        slot: &mut Option<T>,
+        mut attempt: impl FnMut(&mut Guard<'_, S, T, QUEUES>, &mut Option<T>) -> bool,
+        mut woken: Option<Woken>,
+    ) -> Waited {
         loop {
             // A kill that may not be delivered (the thread is unwinding already) is no reason to stop waiting.
-            match woken {
-                Woken::Event => return Waited::Served,
-                Woken::Timer => return Waited::TimedOut,
-                Woken::Interrupt => {}
+            match woken.map(Woken::or_unwind) {
+                Some(Woken::Event) => return Waited::Served,
+                Some(Woken::Timer) => return Waited::TimedOut,
+                Some(Woken::Interrupt) | None => {}
             }
-            woken = self.park(wait, slot, &mut attempt, || {}).or_unwind();
+            woken = Some(self.park(wait, slot, &mut attempt, || {}));
         }
     }
 
