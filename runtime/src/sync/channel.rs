@@ -28,6 +28,8 @@ const QUEUES: usize = 2;
 
 /// More room than this is made as it is needed, not when the channel is.
 const BUFFERED_AT_FIRST_MAX: usize = 64;
+/// The first room of an unbounded channel.
+const ROOM_MIN: usize = 8;
 
 /// A channel with room for `capacity` items: a send waits while it is full. With a capacity of 0 each send waits for
 /// its receive (a rendezvous).
@@ -110,7 +112,8 @@ fn send_now<T>(state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
         state.ready(receiver);
         return true;
     }
-    let has_room = state.has_room();
+    // Without room in the buffer itself there is none now: whoever sends calls `grow`.
+    let has_room = state.has_room() && state.buffer.len() < state.buffer.capacity();
     if has_room {
         state.buffer.extend(slot.take());
     }
@@ -133,7 +136,46 @@ impl<T> Channel<T> {
     fn send(&self, slot: &mut Option<T>, deadline_ns: Option<u64>) -> Waited {
         park::interruption_point();
         let wait = Wait { queue: SENDERS, at_front: false, reason: BlockedOn::Send, deadline_ns };
-        self.cell.wait(wait, slot, send_now)
+        let mut cramped = false;
+        loop {
+            let waited = self.cell.wait(wait, slot, |state, slot| {
+                let done = send_now(state, slot);
+                cramped = !done && state.has_room();
+                done || cramped
+            });
+            if !cramped {
+                return waited;
+            }
+            self.grow();
+        }
+    }
+
+    fn try_send(&self, slot: &mut Option<T>) -> bool {
+        park::interruption_point();
+        loop {
+            let mut state = self.cell.lock();
+            let done = send_now(&mut state, slot);
+            let cramped = !done && state.has_room();
+            drop(state);
+            if !cramped {
+                return done;
+            }
+            self.grow();
+        }
+    }
+
+    /// Makes the buffer larger: memory is had, and given back, outside of the short lock.
+    #[cold]
+    fn grow(&self) {
+        let capacity = self.cell.lock().buffer.capacity();
+        let mut larger = VecDeque::with_capacity((capacity * 2).max(ROOM_MIN));
+        // Dropped after the lock, with what it then has.
+        let mut state = self.cell.lock();
+        // Somebody else may have made it larger meanwhile.
+        if larger.capacity() > state.buffer.capacity() {
+            larger.append(&mut state.buffer);
+            mem::swap(&mut larger, &mut state.buffer);
+        }
     }
 
     fn receive(&self, slot: &mut Option<T>, deadline_ns: Option<u64>) -> Waited {
@@ -189,9 +231,8 @@ impl<T> Sender<T> {
     /// # Errors
     /// The item, when there is no room or all receivers are gone.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
-        park::interruption_point();
         let mut slot = Some(item);
-        let done = send_now(&mut self.channel.cell.lock(), &mut slot);
+        let done = self.channel.try_send(&mut slot);
         match slot {
             None => Ok(()),
             Some(item) if done => Err(TrySendError::Disconnected(item)),

@@ -18,9 +18,9 @@
 //!
 //! # The short lock
 //! It guards a handful of loads and stores: never user code (no drop, clone or comparison of a `T`, so no panic),
-//! never a park, and no call that could switch threads. (The one call that may take long is the growth of an unbounded
-//! channel's buffer; once allocation is a yield point, the lock must raise the no-preempt depth.) It spins, then yields
-//! the OS thread. `std::sync::Mutex` would do as well, at the price of one more locked instruction per unlock (6 ns on
+//! never a park, no call that could switch threads, and **no allocation**, so that it may be held where allocations are
+//! points of preemption: who needs memory has it before (a channel's `grow`, the nodes of a select). It spins, then
+//! yields the OS thread. `std::sync::Mutex` would do as well, at the price of one more locked instruction per unlock (6 ns on
 //! the project's machine, twice per hop of an MVar) and two looks at the panic count.
 //!
 //! # Memory ordering
@@ -34,9 +34,9 @@ use crate::thread::{Claim, Control, Token, Woken, table};
 use std::cell::UnsafeCell;
 use std::hint;
 use std::marker::PhantomData;
+use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::mem;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
