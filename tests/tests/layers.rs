@@ -21,7 +21,7 @@ const RUNTIME: &[&[&str]] = &[
     &["fs"],
     &["signal"],
     &["monitor"],
-    &["local", "handle", "builder", "runtime", ""],
+    &["local", "handle", "select", "builder", "runtime", ""],
 ];
 
 /// The order of the server's modules.

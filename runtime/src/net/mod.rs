@@ -4,11 +4,13 @@
 //! Every call works on plain OS threads too, where it blocks that OS thread.
 
 mod direction;
+mod socket;
 mod split;
 mod tcp;
 mod unshared;
 mod wait;
 
+pub use socket::Socket;
 pub use split::{ReadHalf, WriteHalf};
 pub use tcp::{TcpListener, TcpStream};
 pub use unshared::Unshared;

@@ -2,7 +2,7 @@
 //! TCP streams and listeners.
 
 use super::wait::readable;
-use super::{Operation, Unshared, retry};
+use super::{Operation, Socket, Unshared, retry};
 use crate::io_manager::{Direction, Source};
 use crate::scheduler::{park, wake_all};
 use crate::sys::socket::{self, More};
@@ -458,6 +458,18 @@ impl fmt::Debug for TcpStream {
 /// A listening TCP socket, in the manner of `std::net::TcpListener`.
 pub struct TcpListener {
     source: Source,
+}
+
+impl<'a> From<&'a TcpStream> for Socket<'a> {
+    fn from(stream: &'a TcpStream) -> Socket<'a> {
+        Socket::new(&stream.inner.source)
+    }
+}
+
+impl<'a> From<&'a TcpListener> for Socket<'a> {
+    fn from(listener: &'a TcpListener) -> Socket<'a> {
+        Socket::new(&listener.source)
+    }
 }
 
 impl TcpListener {

@@ -23,8 +23,10 @@
 //! that the next item goes straight to all who wait. Items are shared in `Arc`s, since a clone is user code and may not
 //! run under the short lock.
 
+use super::arm::{Arm, CellArm, Operation};
 use super::wait_cell::{self, Wait, WaitCell, Waited};
 use crate::scheduler::park;
+use crate::thread::Token;
 use crate::thread::block::BlockedOn;
 use crate::time::deadline_after;
 use std::collections::VecDeque;
@@ -147,7 +149,7 @@ impl<T: Clone> Receiver<T> {
     /// Items were missed, or there are no more and all senders are gone.
     pub fn recv(&mut self) -> Result<T, RecvError> {
         let (received, _without_deadline) = self.receive(None);
-        self.item(received)?.ok_or(RecvError::Closed)
+        count(&mut self.received, received)?.ok_or(RecvError::Closed)
     }
 
     /// As [`recv`](Receiver::recv), for `limit` at the most.
@@ -156,7 +158,7 @@ impl<T: Clone> Receiver<T> {
     /// As `recv`, or there was nothing for so long.
     pub fn recv_timeout(&mut self, limit: Duration) -> Result<T, RecvTimeoutError> {
         let (received, waited) = self.receive(Some(deadline_after(limit)));
-        self.item(received)?.ok_or(match waited {
+        count(&mut self.received, received)?.ok_or(match waited {
             Waited::Served => RecvTimeoutError::Closed,
             Waited::TimedOut => RecvTimeoutError::Timeout,
         })
@@ -170,7 +172,7 @@ impl<T: Clone> Receiver<T> {
         park::interruption_point();
         let mut slot = None;
         let done = receive_now(&mut self.cell.lock(), &mut slot, self.received);
-        self.item(slot)?.ok_or(if done { TryRecvError::Closed } else { TryRecvError::Empty })
+        count(&mut self.received, slot)?.ok_or(if done { TryRecvError::Closed } else { TryRecvError::Empty })
     }
 
     /// The items as they come, until all senders are gone. Where items were missed there is an error in their place.
@@ -186,21 +188,55 @@ impl<T: Clone> Receiver<T> {
         let waited = self.cell.wait(wait, &mut slot, |state, slot| receive_now(state, slot, received));
         (slot, waited)
     }
+}
 
-    /// Counts what was received, and clones it.
-    fn item(&mut self, received: Option<Received<T>>) -> Result<Option<T>, Lagged> {
-        match received {
-            None => Ok(None),
-            Some(Received::Missed(count)) => {
-                self.received += count;
-                Err(Lagged(count))
-            }
-            Some(Received::Item(item)) => {
-                self.received += 1;
-                Ok(Some(Arc::unwrap_or_clone(item)))
-            }
+/// Counts what was received, and clones it.
+fn count<T: Clone>(received: &mut u64, slot: Option<Received<T>>) -> Result<Option<T>, Lagged> {
+    match slot {
+        None => Ok(None),
+        Some(Received::Missed(count)) => {
+            *received += count;
+            Err(Lagged(count))
+        }
+        Some(Received::Item(item)) => {
+            *received += 1;
+            Ok(Some(Arc::unwrap_or_clone(item)))
         }
     }
+}
+
+impl<T: Clone> Receiver<T> {
+    pub(crate) fn recv_arm(&mut self) -> impl Arm<Output = Result<T, RecvError>> {
+        let Receiver { cell, received } = self;
+        CellArm::new(&**cell, None, Receiving { received })
+    }
+}
+
+/// A receive, for a select.
+struct Receiving<'a> {
+    received: &'a mut u64,
+}
+
+impl<T: Clone> Operation<State<T>, Received<T>, 1> for Receiving<'_> {
+    type Output = Result<T, RecvError>;
+
+    fn queue(&self) -> Option<usize> {
+        Some(RECEIVERS)
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<Received<T>>) -> bool {
+        receive_now(state, slot, *self.received)
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, _: Token) -> bool {
+        *self.received != state.sent || state.senders == 0
+    }
+
+    fn output(&mut self, slot: Option<Received<T>>) -> Result<T, RecvError> {
+        count(self.received, slot)?.ok_or(RecvError::Closed)
+    }
+
+    fn give_back(&mut self, _received_while_something_unwound: Received<T>) {}
 }
 
 /// Moves into the slot what is there for a receiver. True as well if there will be nothing.

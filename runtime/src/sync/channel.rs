@@ -8,8 +8,10 @@
 //! (Waiters that were killed or timed out a moment ago do not count: whoever serves the queue passes them over.)
 //! An end that is gone wakes all who wait at the other with their slots as they were.
 
+use super::arm::{Arm, CellArm, Operation};
 use super::wait_cell::{self, Wait, WaitCell, Waited};
 use crate::scheduler::park;
+use crate::thread::Token;
 use crate::thread::block::BlockedOn;
 use crate::time::deadline_after;
 use std::collections::VecDeque;
@@ -196,6 +198,74 @@ impl<T> Channel<T> {
     }
 }
 
+/// A receive, for a select.
+struct Receiving;
+
+impl<T> Operation<State<T>, T, QUEUES> for Receiving {
+    type Output = Result<T, RecvError>;
+
+    fn queue(&self) -> Option<usize> {
+        Some(RECEIVERS)
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
+        receive_now(state, slot)
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, token: Token) -> bool {
+        !state.buffer.is_empty() || state.senders == 0 || state.has_others(SENDERS, token)
+    }
+
+    fn output(&mut self, slot: Option<T>) -> Result<T, RecvError> {
+        slot.ok_or(RecvError)
+    }
+
+    fn give_back(&mut self, _received_while_something_unwound: T) {}
+}
+
+/// A send, for a select. The item comes from the caller's place, and goes back there if it was not sent.
+struct Sending<'a, T> {
+    channel: &'a Channel<T>,
+    from: &'a mut Option<T>,
+    /// Whether there is something to send.
+    wants: bool,
+    /// There was room, but no memory for it.
+    cramped: bool,
+}
+
+impl<T> Operation<State<T>, T, QUEUES> for Sending<'_, T> {
+    type Output = Result<(), SendError<T>>;
+
+    fn queue(&self) -> Option<usize> {
+        self.wants.then_some(SENDERS)
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
+        let done = self.wants && send_now(state, slot);
+        self.cramped = self.wants && !done && state.has_room();
+        done
+    }
+
+    fn again(&mut self) -> bool {
+        if self.cramped {
+            self.channel.grow();
+        }
+        self.cramped
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, token: Token) -> bool {
+        state.has_room() || state.receivers == 0 || state.has_others(RECEIVERS, token)
+    }
+
+    fn output(&mut self, slot: Option<T>) -> Result<(), SendError<T>> {
+        slot.map_or(Ok(()), |item| Err(SendError(item)))
+    }
+
+    fn give_back(&mut self, left: T) {
+        *self.from = Some(left);
+    }
+}
+
 /// The sending end of a [`channel`]. When the last is dropped, receivers get what is left and then an error.
 pub struct Sender<T> {
     channel: Arc<Channel<T>>,
@@ -248,6 +318,15 @@ impl<T> Sender<T> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(crate) fn send_arm<'a>(
+        &'a self,
+        item: &'a mut Option<T>,
+    ) -> impl Arm<Output = Result<(), SendError<T>>> {
+        let slot = item.take();
+        let how = Sending { channel: &self.channel, from: item, wants: slot.is_some(), cramped: false };
+        CellArm::new(&self.channel.cell, slot, how)
     }
 }
 
@@ -310,6 +389,10 @@ impl<T> Receiver<T> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(crate) fn recv_arm(&self) -> impl Arm<Output = Result<T, RecvError>> {
+        CellArm::new(&self.channel.cell, None, Receiving)
     }
 }
 

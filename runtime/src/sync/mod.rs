@@ -22,6 +22,7 @@
 //! There is no detection of threads that wait for what can never come: they wait until they are killed, and are in
 //! [`bast::threads`](crate::threads) with what they are blocked on.
 
+mod arm;
 mod barrier;
 pub mod broadcast;
 mod channel;
@@ -35,6 +36,7 @@ mod rwlock;
 mod semaphore;
 mod wait_cell;
 
+pub(crate) use arm::Arm;
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use channel::{
     IntoIter, Iter, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryIter,

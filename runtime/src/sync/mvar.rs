@@ -14,8 +14,10 @@
 //! - a value in the box: no loan, no readers, no takers;
 //! - no value in the box and no loan: no putters.
 
+use super::arm::{Arm, CellArm, Operation};
 use super::wait_cell::{self, Wait, WaitCell, Waiter};
 use crate::scheduler::park;
+use crate::thread::Token;
 use crate::thread::block::BlockedOn;
 use crate::time::deadline_after;
 use std::fmt;
@@ -252,6 +254,108 @@ impl<T: Clone> MVar<T> {
         // Given back even if the clone panics.
         let loan = Loan { mvar: self, value };
         loan.value.clone()
+    }
+}
+
+impl<T> MVar<T> {
+    pub(crate) fn take_arm(&self) -> impl Arm<Output = T> {
+        CellArm::new(&self.cell, None, Taking)
+    }
+
+    pub(crate) fn put_arm<'a>(&'a self, value: &'a mut Option<T>) -> impl Arm<Output = ()> {
+        let slot = value.take().map(Pass::Value);
+        let how = Putting { from: value, wants: slot.is_some() };
+        CellArm::new(&self.cell, slot, how)
+    }
+}
+
+impl<T: Clone> MVar<T> {
+    pub(crate) fn read_arm(&self) -> impl Arm<Output = T> {
+        CellArm::new(&self.cell, None, Reading(self))
+    }
+}
+
+/// A take, for a select.
+struct Taking;
+
+impl<T> Operation<State<T>, Pass<T>, QUEUES> for Taking {
+    type Output = T;
+
+    fn queue(&self) -> Option<usize> {
+        Some(TAKERS)
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<Pass<T>>) -> bool {
+        *slot = take_now(state).map(Pass::Value);
+        slot.is_some()
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, _: Token) -> bool {
+        state.value.is_some()
+    }
+
+    fn output(&mut self, slot: Option<Pass<T>>) -> T {
+        slot.and_then(Pass::value).expect("a take that was done has a value")
+    }
+
+    fn give_back(&mut self, _taken_while_something_unwound: Pass<T>) {}
+}
+
+/// A put, for a select. The value comes from the caller's place, and goes back there if it was not put.
+struct Putting<'a, T> {
+    from: &'a mut Option<T>,
+    /// Whether there is something to put.
+    wants: bool,
+}
+
+impl<T> Operation<State<T>, Pass<T>, QUEUES> for Putting<'_, T> {
+    type Output = ();
+
+    fn queue(&self) -> Option<usize> {
+        self.wants.then_some(PUTTERS)
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<Pass<T>>) -> bool {
+        self.wants && put_now(state, slot)
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, _: Token) -> bool {
+        state.value.is_none() && !state.on_loan
+    }
+
+    fn output(&mut self, _: Option<Pass<T>>) {}
+
+    fn give_back(&mut self, left: Pass<T>) {
+        *self.from = left.value();
+    }
+}
+
+/// A read, for a select.
+struct Reading<'a, T>(&'a MVar<T>);
+
+impl<T: Clone> Operation<State<T>, Pass<T>, QUEUES> for Reading<'_, T> {
+    type Output = T;
+
+    fn queue(&self) -> Option<usize> {
+        Some(READERS[1 - self.0.cell.lock().due])
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<Pass<T>>) -> bool {
+        *slot = lend_now(state).map(Pass::Value);
+        slot.is_some()
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, _: Token) -> bool {
+        state.value.is_some()
+    }
+
+    fn output(&mut self, slot: Option<Pass<T>>) -> T {
+        let value = self.0.read_on_loan(slot.and_then(Pass::value));
+        value.expect("a read that was done has a value")
+    }
+
+    fn give_back(&mut self, left: Pass<T>) {
+        drop(Loan { mvar: self.0, value: left.value() });
     }
 }
 

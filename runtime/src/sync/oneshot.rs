@@ -11,8 +11,10 @@
 //! });
 //! ```
 
+use super::arm::{Arm, CellArm, Operation};
 use super::wait_cell::{self, Wait, WaitCell, Waited};
 use crate::scheduler::park;
+use crate::thread::Token;
 use crate::thread::block::BlockedOn;
 use crate::time::deadline_after;
 use std::fmt;
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 pub use super::channel::{RecvError, RecvTimeoutError, SendError, TryRecvError};
 
-pub(super) const RECEIVER: usize = 0;
+const RECEIVER: usize = 0;
 
 /// A channel for one item. Both ends work in green threads and on plain OS threads.
 ///
@@ -34,18 +36,18 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     (Sender { cell: Arc::clone(&cell) }, Receiver { cell })
 }
 
-pub(super) struct State<T> {
+struct State<T> {
     item: Option<T>,
     /// Whether the ends live.
     sender: bool,
     receiver: bool,
 }
 
-pub(super) type Cell<T> = WaitCell<State<T>, T, 1>;
+type Cell<T> = WaitCell<State<T>, T, 1>;
 type Guard<'a, T> = wait_cell::Guard<'a, State<T>, T, 1>;
 
 /// Moves the item into the slot, if it is there. True as well if it never will be.
-pub(super) fn receive_now<T>(state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
+fn receive_now<T>(state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
     *slot = state.item.take();
     slot.is_some() || !state.sender
 }
@@ -137,9 +139,34 @@ impl<T> Receiver<T> {
         (slot, waited)
     }
 
-    pub(super) fn cell(&self) -> &Cell<T> {
-        &self.cell
+    pub(crate) fn recv_arm(&self) -> impl Arm<Output = Result<T, RecvError>> {
+        CellArm::new(&*self.cell, None, Receiving)
     }
+}
+
+/// A receive, for a select.
+struct Receiving;
+
+impl<T> Operation<State<T>, T, 1> for Receiving {
+    type Output = Result<T, RecvError>;
+
+    fn queue(&self) -> Option<usize> {
+        Some(RECEIVER)
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
+        receive_now(state, slot)
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, _: Token) -> bool {
+        state.item.is_some() || !state.sender
+    }
+
+    fn output(&mut self, slot: Option<T>) -> Result<T, RecvError> {
+        slot.ok_or(RecvError)
+    }
+
+    fn give_back(&mut self, _received_while_something_unwound: T) {}
 }
 
 impl<T> Drop for Receiver<T> {

@@ -323,6 +323,20 @@ impl<S, T, const QUEUES: usize> Guard<'_, S, T, QUEUES> {
         self.ready.push(waiter.claim);
     }
 
+    /// Whether somebody else than the thread that `token` names is in a queue; it may be one who can no longer be claimed.
+    pub(super) fn has_others(&self, queue: usize, token: Token) -> bool {
+        let mut next = self.inner().queues[queue].first;
+        while let Some(node) = next {
+            // SAFETY: the node is in this queue, and so the lock's, which is ours.
+            let node = unsafe { node.as_ref() };
+            if node.token != Some(token) {
+                return true;
+            }
+            next = node.next;
+        }
+        false
+    }
+
     /// Whether somebody is in a queue; it may be one who can no longer be claimed.
     #[inline]
     pub(super) fn has_waiters(&self, queue: usize) -> bool {
@@ -443,6 +457,82 @@ impl<S, T, const QUEUES: usize> Drop for Guard<'_, S, T, QUEUES> {
                 park::ready(next);
             }
         }
+    }
+}
+
+/// A place in a queue besides the one in the thread's control block, with a slot of its own: for a thread that waits in
+/// several queues at once. Each is entered with the same token, so that at most one is served.
+///
+/// Its node is on the heap and freed when it is in no queue: a place that is forgotten leaks it.
+pub(super) struct Place<'a, S, T, const QUEUES: usize> {
+    cell: &'a WaitCell<S, T, QUEUES>,
+    queue: usize,
+    seat: NonNull<Seat<T>>,
+    /// The park that it was entered for, until it is left.
+    entered: Option<Token>,
+}
+
+struct Seat<T> {
+    node: Node,
+    slot: Option<T>,
+}
+
+impl<'a, S, T, const QUEUES: usize> Place<'a, S, T, QUEUES> {
+    pub(super) fn new(
+        cell: &'a WaitCell<S, T, QUEUES>,
+        queue: usize,
+        slot: Option<T>,
+    ) -> Place<'a, S, T, QUEUES> {
+        let seat = Box::new(Seat { node: Node::new(), slot });
+        Place { cell, queue, seat: NonNull::from(Box::leak(seat)), entered: None }
+    }
+
+    /// Waits there from now on, unless `ready` says that there is no need to. For the commit of a park.
+    pub(super) fn enter(
+        &mut self,
+        token: Token,
+        ready: impl FnOnce(&Guard<'_, S, T, QUEUES>) -> bool,
+    ) -> bool {
+        assert!(self.entered.is_none(), "wait cell: a place is entered twice");
+        let mut guard = self.cell.lock();
+        if ready(&guard) {
+            return false;
+        }
+        let seat = self.seat.as_ptr();
+        // SAFETY: the seat is ours, and in no queue: only addresses are taken.
+        let (node, slot) = unsafe { (NonNull::from(&mut (*seat).node), &raw mut (*seat).slot) };
+        guard.link(self.queue, false, node, token, slot);
+        self.entered = Some(token);
+        true
+    }
+
+    /// Does not wait there any more. Whether it was served.
+    pub(super) fn leave(&mut self) -> bool {
+        let Some(token) = self.entered.take() else { return false };
+        let mut guard = self.cell.lock();
+        // SAFETY: the place was entered, in this cell and queue. Its node is in there, and we have the lock; or in none,
+        // taken out under the lock, and so ours.
+        let node = unsafe { NonNull::from(&mut (*self.seat.as_ptr()).node) };
+        // SAFETY: as above.
+        let (waits, touched) = unsafe { ((*node.as_ptr()).token.is_some(), (*node.as_ptr()).slot) };
+        guard.unlink(self.queue, node, token);
+        // Whoever took it out without a claim has wiped the slot's address (`claim_if`).
+        !waits && !touched.is_null()
+    }
+
+    /// What is in the slot. Nobody may wait there.
+    pub(super) fn take(&mut self) -> Option<T> {
+        assert!(self.entered.is_none(), "wait cell: a place is looked at while others may");
+        // SAFETY: the place was left, or not entered: nobody else knows of the seat.
+        unsafe { (*self.seat.as_ptr()).slot.take() }
+    }
+}
+
+impl<S, T, const QUEUES: usize> Drop for Place<'_, S, T, QUEUES> {
+    fn drop(&mut self) {
+        self.leave();
+        // SAFETY: made from a box, in no queue any more, and not used again.
+        drop(unsafe { Box::from_raw(self.seat.as_ptr()) });
     }
 }
 
