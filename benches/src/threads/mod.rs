@@ -4,9 +4,11 @@
 //! (sums, counts, no timer early), and panics where it does not hold: a bench that computes nothing is fast.
 #![forbid(unsafe_code)]
 
+mod locks;
 pub mod options;
 mod park;
 mod pass;
+mod select;
 mod spawn;
 mod switch;
 mod timers;
@@ -82,6 +84,16 @@ pub const MEASURES: &[Measure] = &[
         name: "ring",
         question: "what does a hop of a token cost, in a ring of 503 threads?",
         read: pass::read_ring,
+    },
+    Measure {
+        name: "locks",
+        question: "what does a lock cost, alone and in turns, on one core?",
+        read: locks::read,
+    },
+    Measure {
+        name: "select",
+        question: "what does a select over some channels cost, when one is ready and when it waits?",
+        read: select::read,
     },
     Measure {
         name: "timers",
