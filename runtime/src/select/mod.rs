@@ -324,5 +324,5 @@ fn random_below(limit: usize) -> usize {
     let random = random ^ random >> 17;
     let random = random ^ random << 5;
     RANDOM.set(random);
-    (u64::from(random) * limit as u64 >> 32) as usize
+    ((u64::from(random) * limit as u64) >> 32) as usize
 }

@@ -109,6 +109,10 @@ fn waits_end_at_their_limits_with_nothing_lost() {
         assert_eq!(tx.send_timeout(3, SHORT), Err(SendTimeoutError::Disconnected(3)));
 
         let (mutex, condvar) = (Mutex::new(0), Condvar::new());
+        let guard = mutex.lock_timeout(SHORT).expect("nobody has it");
+        assert!(mutex.lock_timeout(SHORT).is_none());
+        drop(guard);
+        assert!(!mutex.is_locked(), "a lock that timed out was had");
         let (guard, result) = condvar.wait_timeout(mutex.lock(), SHORT);
         assert!(result.timed_out());
         let (guard, result) = condvar.wait_timeout_while(guard, SHORT, |n| *n == 0);

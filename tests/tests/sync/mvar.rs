@@ -226,10 +226,10 @@ fn a_value_comes_back_from_one_that_panics_or_is_killed_while_it_changes_it() {
                 mvar.modify(|value| {
                     *value = 2;
                     panic!("half done");
-                })
+                });
             }
         });
-        assert!(panics.join().map(|()| ()).unwrap_err().is_panic());
+        assert!(panics.join().unwrap_err().is_panic());
         let killed = bast::spawn({
             let mvar = Arc::clone(&mvar);
             move || mvar.with(|_| bast::sleep(LONG))

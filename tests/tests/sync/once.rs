@@ -18,7 +18,7 @@ fn one_of_many_initialises_and_all_see_the_value() {
                 let get = {
                     let (place, made) = (Arc::clone(&place), Arc::clone(&made));
                     move || {
-                        let value: &Box<usize> = place.get_or_init(|| {
+                        let value = place.get_or_init(|| {
                             bast::yield_now();
                             Box::new(made.fetch_add(1, Ordering::Relaxed) + 7)
                         });

@@ -189,10 +189,11 @@ fn random_kills_leave_the_lock_free() {
                     }
                 })
             };
-            let mut threads: Vec<bast::JoinHandle<()>> = (0..9).map(|n| start(n, n % 3 == 0)).collect();
+            let mut threads: Vec<bast::JoinHandle<()>> =
+                (0..9_u64).map(|n| start(n, n.is_multiple_of(3))).collect();
             for _ in 0..60 {
                 let victim = random.below(9) as usize;
-                let replacement = start(random.below(8), victim % 3 == 0);
+                let replacement = start(random.below(8), victim.is_multiple_of(3));
                 kill(std::mem::replace(&mut threads[victim], replacement));
             }
             threads.into_iter().for_each(kill);

@@ -1,6 +1,6 @@
 //! The semaphore: how many at a time, in which order, and kills of those who wait or hold.
 
-use crate::{CAPABILITIES, LONG, SHORT, kill, until_blocked};
+use crate::{CAPABILITIES, LONG, Random, SHORT, kill, until_blocked};
 use bast::BlockedOn;
 use bast::sync::{Mutex, Semaphore};
 use bast_tests::{deadline, on_capabilities, spawn_on};
@@ -134,4 +134,31 @@ fn permits_are_added_and_forgotten() {
         assert!(too_many.is_err());
         assert_eq!(semaphore.available_permits(), usize::MAX);
     });
+}
+
+#[test]
+fn no_permit_is_lost_or_doubled_by_random_kills() {
+    for count in CAPABILITIES {
+        on_capabilities(count, || {
+            let (semaphore, mut random) = (Arc::new(Semaphore::new(4)), Random(99));
+            let start = |place: u64, wanted: usize| {
+                let semaphore = Arc::clone(&semaphore);
+                spawn_on(place as usize, move || {
+                    loop {
+                        let _permits = semaphore.acquire_many(wanted);
+                        bast::yield_now();
+                    }
+                })
+            };
+            let mut threads: Vec<bast::JoinHandle<()>> =
+                (0..9).map(|n| start(random.below(8), 1 + n % 4)).collect();
+            for _ in 0..60 {
+                let victim = random.below(9) as usize;
+                let replacement = start(random.below(8), 1 + victim % 4);
+                kill(std::mem::replace(&mut threads[victim], replacement));
+            }
+            threads.into_iter().for_each(kill);
+            assert_eq!(semaphore.available_permits(), 4);
+        });
+    }
 }
