@@ -94,7 +94,7 @@ fn park_green(
 #[inline(always)]
 pub(crate) fn park_locked(
     reason: BlockedOn,
-    publish: impl FnOnce(Token),
+    publish: impl FnOnce(&'static Control, Token),
     mut unlock: impl FnMut(),
 ) -> Option<Woken> {
     let (capability, control) = current::thread()?;
@@ -102,7 +102,7 @@ pub(crate) fn park_locked(
         return None;
     }
     let token = control.begin_park(reason);
-    publish(token);
+    publish(control, token);
     capability.suspend_to_park(control, token, &mut |_| {
         unlock();
         true

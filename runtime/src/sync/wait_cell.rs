@@ -207,9 +207,9 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
         let mut parked = None;
         let woken = park::park_locked(
             wait.reason,
-            |token| {
+            |control, token| {
                 parked = Some(token);
-                guard.link_own(wait, token, slot);
+                guard.link_own(control, wait, token, slot);
                 mem::forget(guard);
             },
             || self.unlock(),
@@ -241,7 +241,7 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
                 return false;
             }
             parked = Some(token);
-            guard.link_own(&wait, token, slot);
+            guard.link_own(control_of(token), &wait, token, slot);
             drop(guard);
             linked();
             true
@@ -307,7 +307,7 @@ impl<S, T, const QUEUES: usize> Guard<'_, S, T, QUEUES> {
             // A thread that waits in this cell alone, at home here: whoever else could claim it is kept off by the
             // lock, or runs on this OS thread. That saves a locked instruction, 6 ns.
             let claim = if is_own && park::is_home(control) {
-                Control::claim_alone(token)
+                control.claim_alone(token)
             } else {
                 Control::claim(token, Woken::Event)
             };
@@ -349,9 +349,9 @@ impl<S, T, const QUEUES: usize> Guard<'_, S, T, QUEUES> {
 
     /// Puts the thread that is about to park, by the node in its control block, into a queue.
     #[inline]
-    fn link_own(&mut self, wait: &Wait, token: Token, slot: *mut Option<T>) {
-        // SAFETY: the thread's own node, in no queue (asserted below), is the thread's; blocks live for ever.
-        let node = unsafe { control_of(token).node() };
+    fn link_own(&mut self, control: &'static Control, wait: &Wait, token: Token, slot: *mut Option<T>) {
+        // SAFETY: the thread's own node, in no queue (`link` asserts it), is the thread's; blocks live for ever.
+        let node = unsafe { control.node() };
         self.link(wait.queue, wait.at_front, node, token, slot);
     }
 

@@ -371,13 +371,12 @@ impl Control {
     /// the thread's home, where deadlines and interrupts claim, and holds the lock of the only object that has the
     /// token.
     #[inline]
-    pub(crate) fn claim_alone(token: Token) -> Option<Claim> {
-        let control = table::control(token.index())?;
-        if control.word.load(Ordering::Acquire) != token.with(State::Parked) {
+    pub(crate) fn claim_alone(&'static self, token: Token) -> Option<Claim> {
+        if self.word.load(Ordering::Acquire) != token.with(State::Parked) {
             return None;
         }
-        control.word.store(token.with(State::ClaimedEvent), Ordering::Release);
-        Some(Claim { control })
+        self.word.store(token.with(State::ClaimedEvent), Ordering::Release);
+        Some(Claim { control: self })
     }
 
     /// The token of the park that the thread is in just now.
