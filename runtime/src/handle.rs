@@ -37,12 +37,7 @@ impl<T> JoinHandle<T> {
     /// Interruptible: if the caller is killed meanwhile it unwinds, and the joined thread goes on alone.
     pub fn join(self) -> Result<T, JoinError> {
         park::interruption_point();
-        if !self.joiner.is_done() {
-            let joiner = self.joiner.control();
-            if let Some((_, running)) = scheduler_current::thread() {
-                assert!(!std::ptr::eq(running, joiner), "a thread cannot join itself");
-            }
-        }
+        self.assert_not_own();
         while !self.joiner.is_done() {
             let woken = park::park(BlockedOn::Join(self.id), None, |token| self.joiner.wait(token));
             if woken != Woken::Event {
@@ -51,6 +46,17 @@ impl<T> JoinHandle<T> {
             }
         }
         self.joiner.take().map_err(JoinError::new)
+    }
+
+    pub(crate) fn assert_not_own(&self) {
+        if let Some((_, running)) = scheduler_current::thread() {
+            let own = std::ptr::eq(running, self.joiner.control());
+            assert!(!own || self.joiner.is_done(), "a thread cannot join itself");
+        }
+    }
+
+    pub(crate) fn joiner(&self) -> &Joiner<T> {
+        &self.joiner
     }
 
     /// Whether `join` would return at once.

@@ -3,20 +3,6 @@
 //!
 //! For what many layers need and few pass on: a request's id, a tenant, a tracing span. In the manner of Java's
 //! `ScopedValue` (JEP 506).
-//!
-//! ```
-//! use bast::ScopedValue;
-//!
-//! static REQUEST: ScopedValue<String> = ScopedValue::new();
-//!
-//! bast::run(|| {
-//!     REQUEST.bind("r-17".to_owned(), || {
-//!         let child = bast::spawn(|| REQUEST.get().unwrap().to_string());
-//!         assert_eq!(child.join().unwrap(), "r-17");
-//!     });
-//!     assert!(REQUEST.get().is_none());
-//! });
-//! ```
 
 use crate::scheduler::current;
 use crate::thread::scoped::Bindings;
@@ -27,7 +13,21 @@ use std::sync::{Arc, OnceLock};
 
 static NEXT_KEY: AtomicUsize = AtomicUsize::new(0);
 
-/// A name under which values are bound; usually a `static`. See the [module](self).
+/// A name under which values are bound for the threads that are spawned meanwhile; usually a `static`.
+///
+/// ```
+/// use bast::ScopedValue;
+///
+/// static REQUEST: ScopedValue<String> = ScopedValue::new();
+///
+/// bast::run(|| {
+///     REQUEST.bind("r-17".to_owned(), || {
+///         let child = bast::spawn(|| REQUEST.get().unwrap().to_string());
+///         assert_eq!(child.join().unwrap(), "r-17");
+///     });
+///     assert!(REQUEST.get().is_none());
+/// });
+/// ```
 pub struct ScopedValue<T> {
     key: OnceLock<usize>,
     value: PhantomData<fn() -> T>,

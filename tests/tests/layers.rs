@@ -27,7 +27,7 @@ const RUNTIME: &[&[&str]] = &[
     &["future"],
     &["signal"],
     &["monitor"],
-    &["local", "handle", "builder", "scope", "runtime", ""],
+    &["local", "handle", "select", "builder", "scope", "runtime", ""],
 ];
 
 /// The order of the server's modules.

@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod interrupt;
+mod locks;
 mod offload;
 pub mod options;
 mod park;
 mod pass;
+mod select;
 mod spawn;
 mod switch;
 mod timers;
@@ -89,6 +91,16 @@ pub const MEASURES: &[Measure] = &[
         name: "interrupt",
         question: "what does it cost to kill a blocked thread, to limit a call in time, and to mask one?",
         read: interrupt::read,
+    },
+    Measure {
+        name: "locks",
+        question: "what does a lock cost, alone and in turns, on one core?",
+        read: locks::read,
+    },
+    Measure {
+        name: "select",
+        question: "what does a select over some channels cost, when one is ready and when it waits?",
+        read: select::read,
     },
     Measure {
         name: "timers",

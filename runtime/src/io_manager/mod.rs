@@ -7,7 +7,7 @@
 mod object;
 mod source;
 
-pub(crate) use object::{CAPABILITIES_MAX, Direction, Readiness};
+pub(crate) use object::{CAPABILITIES_MAX, Direction, Queued, Readiness, Wants};
 pub(crate) use source::Source;
 
 use crate::sys::epoll::{self, Epoll, Events, Timeout};

@@ -19,7 +19,7 @@ use crate::sys::epoll;
 use crate::thread::Token;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +79,24 @@ fn ready_bits(direction: Direction) -> u64 {
     }
 }
 
-/// Those who wait for a direction that another thread uses.
-pub(crate) type DirectionQueue = VecDeque<(Direction, Token)>;
+/// Who is in an object's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) direction: Direction,
+    pub(crate) token: Token,
+    pub(crate) wants: Wants,
+}
+
+/// What for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// To use a direction that another thread uses.
+    Turn,
+    /// To know when it is ready, whoever uses it.
+    Readiness,
+}
+
+pub(crate) type Queue = VecDeque<Queued>;
 
 #[repr(align(128))]
 pub(crate) struct FdObject {
@@ -93,13 +109,17 @@ pub(crate) struct FdObject {
     registered: [AtomicU64; REGISTERED_WORDS],
     /// How far each direction lock is taken (see `net/direction.rs`).
     holders: [AtomicU32; 2],
-    queue: Mutex<DirectionQueue>,
+    /// How many in the queue want to know of readiness.
+    watchers: AtomicU32,
+    queue: Mutex<Queue>,
 }
 
 /// The most capabilities that may exist in the process at a time: each object has a bit for each.
 pub(crate) const CAPABILITIES_MAX: usize = 256;
 
 const REGISTERED_WORDS: usize = CAPABILITIES_MAX / 64;
+
+const _: () = assert!(size_of::<FdObject>() <= 128, "every descriptor pays for it");
 
 const CHUNK: usize = 256;
 /// 2^22 objects: four times the default of fs.nr_open.
@@ -148,6 +168,7 @@ impl FdObject {
             waiters: [const { AtomicU64::new(0) }; 2],
             registered: [const { AtomicU64::new(0) }; REGISTERED_WORDS],
             holders: [const { AtomicU32::new(0) }; 2],
+            watchers: AtomicU32::new(0),
             queue: Mutex::new(VecDeque::new()),
         }
     }
@@ -267,14 +288,43 @@ impl FdObject {
                 ready(token);
             }
         }
+        // SeqCst, as with `wait`: of the two one sees the other.
+        if self.watchers.load(Ordering::SeqCst) != 0 {
+            self.wake_watchers(set, ready);
+        }
+    }
+
+    #[cold]
+    fn wake_watchers(&self, set: u64, ready: &mut impl FnMut(Token)) {
+        for queued in self.lock_queue().iter() {
+            if queued.wants == Wants::Readiness && set & ready_bits(queued.direction) != 0 {
+                ready(queued.token);
+            }
+        }
+    }
+
+    /// Wakes the park of that token, too, at each event of the direction, until `unwatch`. Then the caller must look at
+    /// the readiness once more, as after `wait`. Any number may watch a direction, whoever uses it.
+    pub(crate) fn watch(&self, direction: Direction, token: Token) {
+        self.lock_queue().push_back(Queued { direction, token, wants: Wants::Readiness });
+        self.watchers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn unwatch(&self, direction: Direction, token: Token) {
+        let watcher = Queued { direction, token, wants: Wants::Readiness };
+        let mut queue = self.lock_queue();
+        if let Some(index) = queue.iter().position(|queued| *queued == watcher) {
+            queue.remove(index);
+            self.watchers.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn holder(&self, direction: Direction) -> &AtomicU32 {
         &self.holders[direction as usize]
     }
 
-    pub(crate) fn queue(&self) -> &Mutex<DirectionQueue> {
-        &self.queue
+    pub(crate) fn lock_queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("fd objects: a holder of a queue panicked")
     }
 }
 

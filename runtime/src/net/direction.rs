@@ -8,7 +8,7 @@
 //! A closed descriptor needs no special case: whoever gets the lock looks at the readiness, sees that it is closed
 //! and passes on.
 
-use crate::io_manager::{Direction, Source};
+use crate::io_manager::{Direction, Queued, Source, Wants};
 use crate::scheduler::{self, park};
 use crate::thread::block::BlockedOn;
 use crate::thread::{Control, Woken};
@@ -47,21 +47,20 @@ pub(super) fn lock(
 fn wait(source: &Source, direction: Direction, deadline_ns: Option<u64>) -> io::Result<()> {
     super::wait::may_wait()?;
     let object = source.object();
-    let queue = || object.queue().lock().expect("direction lock: a holder of the queue panicked");
     let mut ours = None;
     let woken = scheduler::park(BlockedOn::Direction(source.raw_fd()), deadline_ns, |token| {
-        let mut queue = queue();
+        let mut queue = object.lock_queue();
         if object.holder(direction).swap(CONTENDED, Ordering::Acquire) == FREE {
             return false;
         }
         ours = Some(token);
-        queue.push_back((direction, token));
+        queue.push_back(Queued { direction, token, wants: Wants::Turn });
         true
     });
     if woken == Woken::Event {
         return Ok(());
     }
-    queue().retain(|&(_, token)| Some(token) != ours);
+    object.lock_queue().retain(|queued| Some(queued.token) != ours);
     woken.or_unwind();
     Err(io::ErrorKind::TimedOut.into())
 }
@@ -79,9 +78,10 @@ impl DirectionGuard<'_> {
     #[cold]
     fn pass_on(&self) {
         let object = self.source.object();
-        let mut queue = object.queue().lock().expect("direction lock: a holder of the queue panicked");
-        while let Some(next) = queue.iter().position(|&(direction, _)| direction == self.direction) {
-            let (_, token) = queue.remove(next).expect("the position was just found");
+        let mut queue = object.lock_queue();
+        let is_next = |queued: &Queued| queued.wants == Wants::Turn && queued.direction == self.direction;
+        while let Some(next) = queue.iter().position(is_next) {
+            let Queued { token, .. } = queue.remove(next).expect("the position was just found");
             // Won before it is given: a waiter that timed out or was killed is passed over.
             if let Some(claim) = Control::claim(token, Woken::Event) {
                 drop(queue);

@@ -195,6 +195,12 @@ fn timeout(word: &AtomicU64) -> Option<Duration> {
 /// and to descriptors. The type has a field `endpoint: Arc<Endpoint>` and a function `from_fd(OwnedFd)`.
 macro_rules! endpoint_handle {
     ($Type:ident, $std:ty) => {
+        impl<'a> From<&'a $Type> for $crate::net::Socket<'a> {
+            fn from(this: &'a $Type) -> $crate::net::Socket<'a> {
+                $crate::net::Socket::new(this.endpoint.source())
+            }
+        }
+
         impl $Type {
             /// A further handle of the same socket: no second descriptor, unlike std's.
             ///

@@ -48,6 +48,12 @@ impl Listening {
 /// `listening: Listening`.
 macro_rules! listener_handle {
     ($Type:ident, $std:ty) => {
+        impl<'a> From<&'a $Type> for $crate::net::Socket<'a> {
+            fn from(this: &'a $Type) -> $crate::net::Socket<'a> {
+                $crate::net::Socket::new(this.listening.source())
+            }
+        }
+
         impl $Type {
             /// Ends accepting, from any thread: whoever waits in `accept`, and whoever comes later, gets
             /// `NotConnected`. The descriptor itself is closed when the listener is dropped, so that connections that

@@ -27,6 +27,7 @@ mod direction;
 mod endpoint;
 mod listening;
 mod resolve;
+mod socket;
 mod split;
 mod tcp;
 mod udp;
@@ -35,6 +36,7 @@ mod unshared;
 mod wait;
 
 pub use resolve::{ToSocketAddrs, lookup_host, lookup_host_timeout};
+pub use socket::Socket;
 pub use split::{ReadHalf, WriteHalf};
 pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;

@@ -177,7 +177,7 @@ impl Capability {
     }
 
     /// Suspends the running thread until it is claimed; see Note [park].
-    #[inline]
+    #[inline(always)]
     pub(super) fn suspend_to_park(
         &self,
         control: &'static Control,
@@ -204,7 +204,7 @@ impl Capability {
         control.word().running();
     }
 
-    #[inline]
+    #[inline(always)]
     fn suspend(&self, control: &'static Control) {
         let unwinding =
             (thread::panicking() || control.notice().is_unwinding()) && self.suspend_unwinding(control);

@@ -127,7 +127,40 @@ fn park_in_frames(
     woken
 }
 
-/// The same for an OS thread: it sleeps on its park word. It must not go on as soon as it is claimed: what it waited
+/// A park whose token is published before the switch, under a lock that every waker takes and that `unlock` releases
+/// after it: so that an object need not be locked twice per wait. `None`, and nothing has happened, where something is
+/// to be done before the park (a hook, an exception, a deadline, a panic) or the caller is an OS thread: then the caller releases
+/// the lock and calls [`park`].
+///
+/// `publish` is called with the lock held on the thread's own stack; from there to `unlock` nothing allocates, blocks or
+/// runs another thread.
+#[inline(always)]
+pub(crate) fn park_locked(
+    reason: BlockedOn,
+    publish: impl FnOnce(&'static Control, Token),
+    mut unlock: impl FnMut(),
+) -> Option<Woken> {
+    let (capability, control) = current::thread()?;
+    let notice = control.notice();
+    if !capability.may_park() || notice.has_exception() || notice.has_frames() || has_hook(control) {
+        return None;
+    }
+    let token = control.begin_park(reason);
+    publish(control, token);
+    capability.suspend_to_park(control, token, &mut |_| {
+        unlock();
+        true
+    });
+    Some(control.resumed())
+}
+
+/// Whether a thread's home is the capability that the caller runs on.
+#[inline]
+pub(crate) fn is_home(control: &Control) -> bool {
+    current::get().is_some_and(|here| control.home() == Home::Capability(here.remote().slot()))
+}
+
+/// `park` for an OS thread: it sleeps on its park word. It must not go on as soon as it is claimed: what it waited
 /// for is given to it between the claim and `ready`.
 #[cold]
 fn park_os(reason: BlockedOn, deadline_ns: Option<u64>, commit: &mut dyn FnMut(Token) -> bool) -> Woken {
@@ -289,6 +322,14 @@ pub(crate) fn catch_unwind<R>(body: impl FnOnce() -> R + UnwindSafe) -> std::thr
 pub(crate) fn is_unwinding() -> bool {
     std::thread::panicking()
         && current::thread().is_none_or(|(capability, control)| capability.is_unwinding(control))
+}
+
+/// Whether something is to be called before the thread parks.
+#[inline]
+fn has_hook(control: &'static Control) -> bool {
+    // SAFETY: the running thread has its own control block.
+    let slot = unsafe { &control.owned().park_hook };
+    slot.get().is_some()
 }
 
 /// Calls the thread's hook; false: it has none.

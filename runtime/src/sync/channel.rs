@@ -8,8 +8,10 @@
 //! (Waiters that were killed or timed out a moment ago do not count: whoever serves the queue passes them over.)
 //! An end that is gone wakes all who wait at the other with their slots as they were.
 
+use super::arm::{Arm, CellArm, Operation};
 use super::wait_cell::{self, Wait, WaitCell, Waited};
 use crate::scheduler::park;
+use crate::thread::Token;
 use crate::thread::block::BlockedOn;
 use crate::time::deadline_after;
 use std::collections::VecDeque;
@@ -28,6 +30,8 @@ const QUEUES: usize = 2;
 
 /// More room than this is made as it is needed, not when the channel is.
 const BUFFERED_AT_FIRST_MAX: usize = 64;
+/// The first room of an unbounded channel.
+const ROOM_MIN: usize = 8;
 
 /// A channel with room for `capacity` items: a send waits while it is full. With a capacity of 0 each send waits for
 /// its receive (a rendezvous).
@@ -110,7 +114,8 @@ fn send_now<T>(state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
         state.ready(receiver);
         return true;
     }
-    let has_room = state.has_room();
+    // Without room in the buffer itself there is none now: whoever sends calls `grow`.
+    let has_room = state.has_room() && state.buffer.len() < state.buffer.capacity();
     if has_room {
         state.buffer.extend(slot.take());
     }
@@ -133,7 +138,46 @@ impl<T> Channel<T> {
     fn send(&self, slot: &mut Option<T>, deadline_ns: Option<u64>) -> Waited {
         park::interruption_point();
         let wait = Wait { queue: SENDERS, at_front: false, reason: BlockedOn::Send, deadline_ns };
-        self.cell.wait(wait, slot, send_now)
+        let mut cramped = false;
+        loop {
+            let waited = self.cell.wait(wait, slot, |state, slot| {
+                let done = send_now(state, slot);
+                cramped = !done && state.has_room();
+                done || cramped
+            });
+            if !cramped {
+                return waited;
+            }
+            self.grow();
+        }
+    }
+
+    fn try_send(&self, slot: &mut Option<T>) -> bool {
+        park::interruption_point();
+        loop {
+            let mut state = self.cell.lock();
+            let done = send_now(&mut state, slot);
+            let cramped = !done && state.has_room();
+            drop(state);
+            if !cramped {
+                return done;
+            }
+            self.grow();
+        }
+    }
+
+    /// Makes the buffer larger: memory is had, and given back, outside of the short lock.
+    #[cold]
+    fn grow(&self) {
+        let capacity = self.cell.lock().buffer.capacity();
+        let mut larger = VecDeque::with_capacity((capacity * 2).max(ROOM_MIN));
+        // Dropped after the lock, with what it then has.
+        let mut state = self.cell.lock();
+        // Somebody else may have made it larger meanwhile.
+        if larger.capacity() > state.buffer.capacity() {
+            larger.append(&mut state.buffer);
+            mem::swap(&mut larger, &mut state.buffer);
+        }
     }
 
     fn receive(&self, slot: &mut Option<T>, deadline_ns: Option<u64>) -> Waited {
@@ -151,6 +195,74 @@ impl<T> Channel<T> {
         let (len, capacity) = (state.buffer.len(), state.capacity);
         drop(state);
         f.debug_struct(name).field("len", &len).field("capacity", &capacity).finish()
+    }
+}
+
+/// A receive, for a select.
+struct Receiving;
+
+impl<T> Operation<State<T>, T, QUEUES> for Receiving {
+    type Output = Result<T, RecvError>;
+
+    fn queue(&self) -> Option<usize> {
+        Some(RECEIVERS)
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
+        receive_now(state, slot)
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, token: Token) -> bool {
+        !state.buffer.is_empty() || state.senders == 0 || state.has_others(SENDERS, token)
+    }
+
+    fn output(&mut self, slot: Option<T>) -> Result<T, RecvError> {
+        slot.ok_or(RecvError)
+    }
+
+    fn give_back(&mut self, _received_while_something_unwound: T) {}
+}
+
+/// A send, for a select. The item comes from the caller's place, and goes back there if it was not sent.
+struct Sending<'a, T> {
+    channel: &'a Channel<T>,
+    from: &'a mut Option<T>,
+    /// Whether there is something to send.
+    wants: bool,
+    /// There was room, but no memory for it.
+    cramped: bool,
+}
+
+impl<T> Operation<State<T>, T, QUEUES> for Sending<'_, T> {
+    type Output = Result<(), SendError<T>>;
+
+    fn queue(&self) -> Option<usize> {
+        self.wants.then_some(SENDERS)
+    }
+
+    fn attempt(&mut self, state: &mut Guard<'_, T>, slot: &mut Option<T>) -> bool {
+        let done = self.wants && send_now(state, slot);
+        self.cramped = self.wants && !done && state.has_room();
+        done
+    }
+
+    fn again(&mut self) -> bool {
+        if self.cramped {
+            self.channel.grow();
+        }
+        self.cramped
+    }
+
+    fn is_ready(&self, state: &Guard<'_, T>, token: Token) -> bool {
+        state.has_room() || state.receivers == 0 || state.has_others(RECEIVERS, token)
+    }
+
+    fn output(&mut self, slot: Option<T>) -> Result<(), SendError<T>> {
+        slot.map_or(Ok(()), |item| Err(SendError(item)))
+    }
+
+    fn give_back(&mut self, left: T) {
+        *self.from = Some(left);
     }
 }
 
@@ -189,9 +301,8 @@ impl<T> Sender<T> {
     /// # Errors
     /// The item, when there is no room or all receivers are gone.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
-        park::interruption_point();
         let mut slot = Some(item);
-        let done = send_now(&mut self.channel.cell.lock(), &mut slot);
+        let done = self.channel.try_send(&mut slot);
         match slot {
             None => Ok(()),
             Some(item) if done => Err(TrySendError::Disconnected(item)),
@@ -207,6 +318,15 @@ impl<T> Sender<T> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(crate) fn send_arm<'a>(
+        &'a self,
+        item: &'a mut Option<T>,
+    ) -> impl Arm<Output = Result<(), SendError<T>>> {
+        let slot = item.take();
+        let how = Sending { channel: &self.channel, from: item, wants: slot.is_some(), cramped: false };
+        CellArm::new(&self.channel.cell, slot, how)
     }
 }
 
@@ -269,6 +389,10 @@ impl<T> Receiver<T> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub(crate) fn recv_arm(&self) -> impl Arm<Output = Result<T, RecvError>> {
+        CellArm::new(&self.channel.cell, None, Receiving)
     }
 }
 

@@ -3,10 +3,12 @@
 
 use super::raw_mutex::RawMutex;
 use crate::scheduler::park;
+use crate::time::deadline_after;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 /// A value that one thread at a time may use, as in std; but only the green thread that waits for it is parked.
 ///
@@ -79,6 +81,13 @@ impl<T: ?Sized> Mutex<T> {
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.raw.lock();
         MutexGuard { mutex: self, not_send: PhantomData }
+    }
+
+    /// As [`lock`](Mutex::lock), for `limit` at the most; `None` after that.
+    pub fn lock_timeout(&self, limit: Duration) -> Option<MutexGuard<'_, T>> {
+        // Not `then_some`: see below.
+        let deadline_ns = deadline_after(limit);
+        self.raw.lock_until(Some(deadline_ns)).then(|| MutexGuard { mutex: self, not_send: PhantomData })
     }
 
     /// The guard, if nobody has the mutex. Interruptible, though it never waits: so that a loop of tries can be killed

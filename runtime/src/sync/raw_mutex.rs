@@ -22,7 +22,7 @@
 //! (and sets WAITERS). So whoever unlocks next looks at the queue. Between being woken and that step it cannot unwind:
 //! kills are delivered when it parks again, which is after.
 
-use super::wait_cell::{Wait, WaitCell};
+use super::wait_cell::{Wait, WaitCell, Waited};
 use crate::scheduler::park;
 use crate::sys::clock;
 use crate::thread::block::BlockedOn;
@@ -59,10 +59,16 @@ impl RawMutex {
     /// Waits for the lock. Interruptible on entry and while it waits; once it has the lock it returns.
     #[inline]
     pub(super) fn lock(&self) {
+        let locked = self.lock_until(None);
+        debug_assert!(locked, "a wait without a deadline is served");
+    }
+
+    /// The same until a deadline on the monotonic clock; whether the lock was had.
+    #[inline]
+    pub(super) fn lock_until(&self, deadline_ns: Option<u64>) -> bool {
         park::interruption_point();
-        if self.word.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.lock_contended();
-        }
+        self.word.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            || self.lock_contended(deadline_ns)
     }
 
     #[inline]
@@ -76,22 +82,24 @@ impl RawMutex {
     }
 
     #[cold]
-    fn lock_contended(&self) {
+    fn lock_contended(&self, deadline_ns: Option<u64>) -> bool {
         let since = Turn::Since(clock::monotonic_ns());
         let mut woken = 0;
         loop {
-            let wait =
-                Wait { queue: QUEUE, at_front: woken != 0, reason: BlockedOn::Mutex, deadline_ns: None };
+            let wait = Wait { queue: QUEUE, at_front: woken != 0, reason: BlockedOn::Mutex, deadline_ns };
             let mut slot = Some(since);
             let mut locked = false;
             // The word may be attempted twice: AWAKE is this thread's to clear only once.
-            let _served = self.waiters.wait(wait, &mut slot, |_, _| {
+            let waited = self.waiters.wait(wait, &mut slot, |_, _| {
                 locked = self.lock_or_mark(woken);
                 woken = 0;
                 locked
             });
             if locked || matches!(slot, Some(Turn::Yours)) {
-                return;
+                return true;
+            }
+            if waited == Waited::TimedOut {
+                return false;
             }
             woken = AWAKE;
         }

@@ -41,7 +41,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -273,6 +273,12 @@ impl Control {
         control.word.claim(token, cause).then_some(Claim { control })
     }
 
+    /// The same by an event, for the caller that no other claimer can race with; see [`ParkWord::claim_alone`].
+    #[inline]
+    pub(crate) fn claim_alone(&'static self, token: Token) -> Option<Claim> {
+        self.word.claim_alone(token).then_some(Claim { control: self })
+    }
+
     /// The thread itself, first thing after a park.
     #[inline]
     pub(crate) fn resumed(&self) -> Woken {
@@ -389,8 +395,9 @@ impl Control {
 
     /// # Safety
     /// The caller holds the lock of the object in whose queue the node is or will be linked.
-    pub(crate) unsafe fn node(&self) -> *mut Node {
-        self.node.get()
+    #[inline]
+    pub(crate) unsafe fn node(&self) -> NonNull<Node> {
+        NonNull::from(&self.node).cast()
     }
 
     pub(super) fn body(&self) -> &Body {

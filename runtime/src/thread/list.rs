@@ -3,7 +3,7 @@
 use super::control::{Claim, Control};
 use super::token::Token;
 use std::cell::Cell;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// What can be in an intrusive list: one at a time, through one link.
@@ -103,23 +103,29 @@ impl ClaimList {
     }
 
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.claimed.head.get().is_none()
+    }
+
+    #[inline]
     pub(crate) fn pop(&self) -> Option<Claim> {
         self.claimed.pop().map(Claim::from_list)
     }
 }
 
-/// How a thread waits in a queue of an object (see `sync/wait_cell.rs`, the only user).
+/// A place in a queue of an object (see `sync/wait_cell.rs`, the only user): a thread has one in its control block,
+/// and further ones where it waits in several queues at once.
 pub(crate) struct Node {
-    pub(crate) prev: Option<&'static Control>,
-    pub(crate) next: Option<&'static Control>,
+    pub(crate) prev: Option<NonNull<Node>>,
+    pub(crate) next: Option<NonNull<Node>>,
     /// The park that the thread is in; `None` when the node is in no queue.
     pub(crate) token: Option<Token>,
-    /// The slot in the waiting thread's frame through which it gets, or gives, a value.
+    /// Through what the thread gets, or gives, a value.
     pub(crate) slot: *mut (),
 }
 
 impl Node {
     pub(crate) const fn new() -> Node {
-        Node { prev: None, next: None, token: None, slot: std::ptr::null_mut() }
+        Node { prev: None, next: None, token: None, slot: ptr::null_mut() }
     }
 }

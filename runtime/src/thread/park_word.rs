@@ -110,6 +110,19 @@ impl ParkWord {
         self.0.compare_exchange(parked, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// The same by an event, without a locked operation, for the caller that no other claimer can race with: it runs on
+    /// the thread's home, where deadlines and interrupts claim, and holds the lock of the only object that has the
+    /// token.
+    #[inline]
+    #[must_use]
+    pub(crate) fn claim_alone(&self, token: Token) -> bool {
+        let parked = self.0.load(Ordering::Acquire) == token.with(State::Parked);
+        if parked {
+            self.0.store(token.with(State::ClaimedEvent), Ordering::Release);
+        }
+        parked
+    }
+
     /// The token of the park that the thread is in just now.
     pub(crate) fn parked_token(&self) -> Option<Token> {
         let word = self.0.load(Ordering::Acquire);
