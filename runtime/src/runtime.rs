@@ -5,10 +5,10 @@ use crate::builder::Builder;
 use crate::handle::JoinHandle;
 use crate::io_manager::CAPABILITIES_MAX;
 use crate::monitor::{self, ThreadInfo};
-use crate::scheduler::{self, Inner, Remote, Settings, current};
+use crate::scheduler::{self, Inner, RuntimeCounters, Settings, current};
 use crate::stack::{GuardKind, SizeClass};
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ const TIME_SLICE_MIN: Duration = Duration::from_micros(100);
 /// where waiting would block the core, it does the same on an OS thread of its own.
 pub struct Runtime {
     inner: Arc<Inner>,
+    print_counters: bool,
 }
 
 /// Runs `f` as the first green thread of a runtime with default settings (a capability per CPU), and returns what it
@@ -54,6 +55,11 @@ impl Runtime {
         joined.unwrap_or_else(|error| error.resume())
     }
 
+    /// What the capabilities have done so far; see [`RuntimeBuilder::print_counters`] for a report at the end.
+    pub fn counters(&self) -> RuntimeCounters {
+        counters_of(&self.inner)
+    }
+
     /// A handle by which other OS threads, and threads of other runtimes, spawn here.
     pub fn handle(&self) -> Handle {
         Handle { inner: Arc::clone(&self.inner) }
@@ -62,6 +68,10 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        if self.print_counters {
+            // A closed stderr is no reason not to shut down.
+            let _ = writeln!(io::stderr(), "{}", self.counters());
+        }
         if current::get().is_none() {
             return self.inner.shut_down();
         }
@@ -102,6 +112,7 @@ pub struct RuntimeBuilder {
     stack_guard: StackGuard,
     time_slice: Duration,
     spin: Duration,
+    print_counters: bool,
 }
 
 impl Default for RuntimeBuilder {
@@ -113,6 +124,7 @@ impl Default for RuntimeBuilder {
             stack_guard: StackGuard::Auto,
             time_slice: TIME_SLICE,
             spin: Duration::ZERO,
+            print_counters: false,
         }
     }
 }
@@ -158,6 +170,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Whether the [counters](Runtime::counters) are printed on stderr when the runtime is dropped, before its threads
+    /// are killed. Off if not said. (GHC's `+RTS -s`.)
+    pub fn print_counters(mut self, on: bool) -> RuntimeBuilder {
+        self.print_counters = on;
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -192,7 +211,7 @@ impl RuntimeBuilder {
             time_slice: self.time_slice,
             spin: self.spin,
         };
-        Ok(Runtime { inner: Inner::start(settings)? })
+        Ok(Runtime { inner: Inner::start(settings)?, print_counters: self.print_counters })
     }
 }
 
@@ -254,10 +273,15 @@ impl Handle {
         monitor::threads_of(&self.inner)
     }
 
-    /// What the capabilities have done since the process started.
-    pub fn counters(&self) -> Vec<Counters> {
-        self.inner.remotes().iter().copied().map(Counters::of).collect()
+    /// What the capabilities have done since the runtime started. Of a runtime that is gone the numbers may be those of
+    /// a later one, which took over its capabilities' places.
+    pub fn counters(&self) -> RuntimeCounters {
+        counters_of(&self.inner)
     }
+}
+
+fn counters_of(runtime: &Inner) -> RuntimeCounters {
+    runtime.remotes().iter().map(|remote| remote.counters().read()).collect()
 }
 
 impl fmt::Debug for Handle {
@@ -289,37 +313,4 @@ pub(crate) fn current_capability() -> Option<CapabilityId> {
     let slot = capability.remote().slot();
     let index = capability.runtime().index_of(slot)?;
     Some(CapabilityId { index: index as u16, slot })
-}
-
-/// How often things happened on one capability. The numbers only grow; a capability of a later runtime may go on
-/// with those of an earlier one, so look at differences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Threads spawned by threads of this capability.
-    pub spawned: u64,
-    /// Threads that ended here.
-    pub finished: u64,
-    /// Times that a thread got the core.
-    pub switches: u64,
-    /// Looks at the io manager.
-    pub polls: u64,
-    /// Times that the capability went to sleep for want of work.
-    pub sleeps: u64,
-    /// Unstarted threads taken from other capabilities.
-    pub steals: u64,
-}
-
-impl Counters {
-    fn of(remote: &Remote) -> Counters {
-        let counters = remote.counters();
-        Counters {
-            spawned: counters.spawned.get(),
-            finished: counters.finished.get(),
-            switches: counters.switches.get(),
-            polls: counters.polls.get(),
-            sleeps: counters.sleeps.get(),
-            steals: counters.steals.get(),
-        }
-    }
 }

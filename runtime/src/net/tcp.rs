@@ -4,7 +4,7 @@
 use super::wait::readable;
 use super::{Operation, Unshared, retry};
 use crate::io_manager::{Direction, Source};
-use crate::scheduler::{park, wake_all};
+use crate::scheduler::{current, park, wake_all};
 use crate::sys::socket::{self, More};
 use crate::thread::block::BlockedOn;
 use std::fmt;
@@ -485,6 +485,9 @@ impl TcpListener {
             exclusive: false,
         };
         let (fd, peer) = retry(&self.source, operation, socket::accept, |_| false)?;
+        if let Some(capability) = current::get() {
+            capability.remote().counters().accepts.count();
+        }
         Ok((TcpStream::from_source(fd), peer))
     }
 

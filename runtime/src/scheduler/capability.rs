@@ -96,7 +96,7 @@ impl Capability {
             loop {
                 self.receive();
                 if switches >= POLL_EVERY || self.remote.is_slice_over() {
-                    self.remote.begin_slice();
+                    self.begin_slice();
                     self.poll(Timeout::Now);
                     switches = 0;
                 }
@@ -234,7 +234,10 @@ impl Capability {
     fn receive(&self) {
         if !self.remote.inbox().is_empty() {
             self.woken_remotely.set(true);
-            self.remote.inbox().take(|control| self.queue.push(control));
+            self.remote.inbox().take(|control| {
+                self.remote.counters().wakes_received.count();
+                self.queue.push(control);
+            });
         }
         if self.remote.has_mail() {
             self.read_mail();
@@ -314,6 +317,7 @@ impl Capability {
             return;
         }
         self.stacks.borrow_mut().release_idle();
+        self.publish_stack_counts();
         if self.spin() {
             return;
         }
@@ -336,6 +340,7 @@ impl Capability {
         if spin_ns == 0 || !self.woken_remotely.replace(false) {
             return false;
         }
+        self.remote.counters().spins.count();
         let end_ns = clock::monotonic_ns() + spin_ns;
         loop {
             for _ in 0..SPINS_PER_CLOCK {
@@ -348,6 +353,22 @@ impl Capability {
                 return false;
             }
         }
+    }
+
+    #[cold]
+    fn begin_slice(&self) {
+        self.remote.begin_slice();
+        self.publish_stack_counts();
+    }
+
+    /// Lets others see how many stacks there are.
+    fn publish_stack_counts(&self) {
+        let counts = self.stacks.borrow().counts();
+        let counters = self.remote.counters();
+        counters.stacks.set(counts.slots as u64);
+        counters.stacks_warm.set(counts.warm as u64);
+        counters.stacks_given_back.set(counts.given_back);
+        counters.stacks_trimmed.set(counts.trimmed);
     }
 
     fn time_to_next_timer(&self) -> Timeout {
@@ -373,6 +394,7 @@ impl Capability {
         if timers.next_ns().is_some() {
             timers.expire(clock::monotonic_ns(), |token| {
                 if let Some(claim) = Control::claim(token, Woken::Timer) {
+                    self.remote.counters().timers.count();
                     park::ready(claim);
                 }
             });
@@ -430,7 +452,10 @@ impl Capability {
         // SAFETY: we have the thread.
         let class = unsafe { control.owned() }.stack_class.get();
         match self.stacks.borrow_mut().take(class) {
-            Ok(stack) => Some(Coroutine::new(stack, move |suspender| main(control, suspender))),
+            Ok(stack) => {
+                self.remote.counters().started.count();
+                Some(Coroutine::new(stack, move |suspender| main(control, suspender)))
+            }
             Err(error) => {
                 // SAFETY: we have the thread, which never ran.
                 announce(unsafe { body::enter(control, Entry::Cancel(Box::new(error))) });

@@ -5,6 +5,7 @@
 //! they are suspended (`park.rs`); timers, pollers and messages only name the parks that may end.
 
 mod capability;
+mod counters;
 pub(crate) mod current;
 mod describe;
 mod inbox;
@@ -27,6 +28,7 @@ mod linked {
 }
 
 pub(crate) use capability::Capability;
+pub use counters::{Counters, RuntimeCounters};
 pub(crate) use park::{park, wake_all};
 pub(crate) use remote::{Mail, Remote};
 pub(crate) use runtime::{Inner, Settings};

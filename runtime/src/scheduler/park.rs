@@ -123,8 +123,16 @@ pub(crate) fn ready(claim: Claim) {
             futex::wake(control.park_word());
         }
         Home::Capability(slot) => match current::get() {
-            Some(capability) if capability.remote().slot() == slot => capability.enqueue(control),
-            _ => Remote::of(slot).push(control),
+            Some(capability) if capability.remote().slot() == slot => {
+                capability.remote().counters().wakes.count();
+                capability.enqueue(control);
+            }
+            here => {
+                if let Some(capability) = here {
+                    capability.remote().counters().wakes_sent.count();
+                }
+                Remote::of(slot).push(control);
+            }
         },
     }
 }
@@ -218,6 +226,9 @@ fn deliver_kill(capability: &Capability, control: &Control) {
 
 #[cold]
 fn unwind() -> ! {
+    if let Some(capability) = current::get() {
+        capability.remote().counters().exceptions.count();
+    }
     resume_unwind(Box::new(Killed))
 }
 
