@@ -47,6 +47,7 @@ compile_error!("bast needs panic = \"unwind\": killing a thread and isolating a 
 
 mod builder;
 mod coroutine;
+pub mod event_log;
 pub mod fs;
 mod handle;
 mod io_manager;
@@ -64,6 +65,7 @@ pub mod time;
 mod timer;
 
 pub use builder::{Builder, spawn, spawn_local};
+pub use event_log::EventLog;
 pub use handle::{JoinError, JoinHandle, Thread, current, is_kill};
 pub use local::LocalKey;
 pub use monitor::{State, ThreadInfo, threads};

@@ -2,6 +2,7 @@
 //! Runtimes: sets of capabilities. Any number may live in one process; they share nothing but the address space.
 
 use crate::builder::Builder;
+use crate::event_log::EventLog;
 use crate::handle::JoinHandle;
 use crate::io_manager::CAPABILITIES_MAX;
 use crate::monitor::{self, ThreadInfo};
@@ -271,6 +272,15 @@ impl Handle {
     /// The threads of this runtime; see [`threads`](crate::threads).
     pub fn threads(&self) -> Vec<ThreadInfo> {
         monitor::threads_of(&self.inner)
+    }
+
+    /// Starts a log of what the capabilities do, of so many events for each (256 at least, 2^24 at most, rounded up to
+    /// a power of two; 24 bytes an event). It is on until it is stopped or dropped. See [`event_log`](crate::event_log).
+    ///
+    /// # Errors
+    /// A log of this runtime is on already.
+    pub fn start_event_log(&self, events: usize) -> io::Result<EventLog> {
+        EventLog::start(&self.inner, events)
     }
 
     /// What the capabilities have done since the runtime started. Of a runtime that is gone the numbers may be those of

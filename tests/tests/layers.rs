@@ -14,6 +14,7 @@ const RUNTIME: &[&[&str]] = &[
     &["thread"],
     &["timer"],
     &["io_manager"],
+    &["event_log::ring"],
     &["scheduler"],
     &["time"],
     &["sync"],
@@ -21,6 +22,7 @@ const RUNTIME: &[&[&str]] = &[
     &["fs"],
     &["signal"],
     &["monitor"],
+    &["event_log"],
     &["local", "handle", "builder", "runtime", ""],
 ];
 

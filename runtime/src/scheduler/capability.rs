@@ -15,15 +15,19 @@ use super::remote::{Mail, Remote};
 use super::runtime::Inner;
 use super::{current, park};
 use crate::coroutine::{Coroutine, Progress, Suspender};
+use crate::event_log::ring::{Kind, Tap};
 use crate::io_manager::EVENTS_MAX;
 use crate::stack::StackPool;
 use crate::sys::clock;
 use crate::sys::epoll::{Events, Timeout};
+use crate::thread::block::BlockedOn;
 use crate::thread::body::{self, Entry, Killed, Left};
 use crate::thread::control::{Home, Reference};
 use crate::thread::list::RunQueue;
-use crate::thread::{Control, Token, Woken};
+use crate::thread::token::State;
+use crate::thread::{Control, ThreadId, Token, Woken};
 use crate::timer::Timers;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hint;
@@ -63,6 +67,7 @@ pub(crate) struct Capability {
     /// Threads that are suspended while they unwind.
     unwinding_suspended: Cell<u32>,
     stopped: Cell<bool>,
+    tap: Tap,
     /// The clock on the wall, as of the last look at io.
     unix_seconds: Cell<u64>,
 }
@@ -84,6 +89,7 @@ impl Capability {
             no_park: Cell::new(0),
             unwinding_suspended: Cell::new(0),
             stopped: Cell::new(false),
+            tap: Tap::default(),
             unix_seconds: Cell::new(clock::realtime_coarse_seconds()),
             runtime,
         })
@@ -136,6 +142,80 @@ impl Capability {
             self.unix_seconds.set(clock::realtime_coarse_seconds());
         }
         self.unix_seconds.get()
+    }
+
+    // The event log. Each is one load and a branch while it is off.
+
+    /// Records an event of a thread.
+    #[inline]
+    pub(crate) fn trace(&self, kind: Kind, control: &Control, detail: u64) {
+        if self.remote.log().is_on() {
+            self.record(kind, control.id().map_or(0, ThreadId::get), detail);
+        }
+    }
+
+    /// Records an event of the capability.
+    #[inline]
+    fn trace_own(&self, kind: Kind, detail: u64) {
+        if self.remote.log().is_on() {
+            self.record(kind, 0, detail);
+        }
+    }
+
+    #[cold]
+    fn record(&self, kind: Kind, thread: u64, detail: u64) {
+        self.follow_log();
+        self.tap.record(kind, thread, detail);
+    }
+
+    /// Writes to the log that is on now. Whoever runs when it begins has a slice in it too.
+    fn follow_log(&self) {
+        if self.tap.refresh(self.remote.log())
+            && let Some(id) = self.running().and_then(Control::id)
+        {
+            self.tap.record(Kind::Run, id.get(), 0);
+        }
+    }
+
+    /// Records what the running thread has to say.
+    pub(crate) fn say(&self, kind: Kind, text: Cow<'static, str>) {
+        let thread = self.running().and_then(Control::id).map_or(0, ThreadId::get);
+        self.follow_log();
+        self.tap.record_text(kind, thread, text);
+    }
+
+    /// Counts a thread that was spawned here.
+    #[inline]
+    pub(super) fn spawned(&self, control: &Control) {
+        self.remote.counters().spawned.count();
+        self.trace(Kind::Created, control, 0);
+    }
+
+    /// Puts a claimed thread of this capability where it will run.
+    #[inline]
+    pub(super) fn wake(&self, control: &'static Control) {
+        self.remote.counters().wakes.count();
+        self.trace_wake(control);
+        self.enqueue(control);
+    }
+
+    /// Counts a claimed thread that goes to another capability.
+    #[inline]
+    pub(super) fn wakes_elsewhere(&self, control: &'static Control) {
+        self.remote.counters().wakes_sent.count();
+        self.trace_wake(control);
+    }
+
+    #[inline]
+    fn trace_wake(&self, control: &'static Control) {
+        if self.remote.log().is_on() {
+            let cause = match control.state() {
+                State::ClaimedTimer => 1,
+                State::ClaimedInterrupt => 2,
+                _ => 0,
+            };
+            self.trace(Kind::Woken, control, cause);
+        }
     }
 
     /// Puts a thread of this capability, which the caller has, at the end of the run queue.
@@ -236,6 +316,7 @@ impl Capability {
             self.woken_remotely.set(true);
             self.remote.inbox().take(|control| {
                 self.remote.counters().wakes_received.count();
+                self.trace(Kind::Arrived, control, 0);
                 self.queue.push(control);
             });
         }
@@ -258,6 +339,7 @@ impl Capability {
     fn kill(&self, thread: Reference) {
         let control = thread.control();
         control.mark_killed();
+        self.trace(Kind::KillPosted, control, 0);
         if control.home() != Home::Capability(self.remote.slot()) {
             // Stolen from our nursery before it started: its new home must see to it.
             return park::post_kill(thread);
@@ -304,6 +386,8 @@ impl Capability {
             if control.take() {
                 control.move_home(self.remote.slot());
                 self.remote.counters().steals.count();
+                let from = self.runtime.index_of(fullest.slot()).unwrap_or_default();
+                self.trace(Kind::Stolen, control, from as u64);
                 return Some(control);
             }
         }
@@ -318,6 +402,7 @@ impl Capability {
         }
         self.stacks.borrow_mut().release_idle();
         self.publish_stack_counts();
+        self.follow_log();
         if self.spin() {
             return;
         }
@@ -327,7 +412,9 @@ impl Capability {
         // The second look; see Note in `sleep.rs`. Without it a wake between the last look and the flag is lost.
         if !self.remote.has_work() && !self.runtime.has_stealable() {
             self.remote.counters().sleeps.count();
+            self.trace_own(Kind::Sleep, 0);
             self.poll(self.time_to_next_timer());
+            self.trace_own(Kind::Awake, 0);
         }
         self.remote.sleep().retract();
         self.remote.set_waiting(false);
@@ -357,7 +444,9 @@ impl Capability {
 
     #[cold]
     fn begin_slice(&self) {
-        self.remote.begin_slice();
+        if self.remote.begin_slice() {
+            self.trace_own(Kind::Stall, 0);
+        }
         self.publish_stack_counts();
     }
 
@@ -365,6 +454,11 @@ impl Capability {
     fn publish_stack_counts(&self) {
         let counts = self.stacks.borrow().counts();
         let counters = self.remote.counters();
+        let given_back = counts.given_back + counts.trimmed;
+        let before = counters.stacks_given_back.get() + counters.stacks_trimmed.get();
+        if given_back > before {
+            self.trace_own(Kind::GiveBack, given_back - before);
+        }
         counters.stacks.set(counts.slots as u64);
         counters.stacks_warm.set(counts.warm as u64);
         counters.stacks_given_back.set(counts.given_back);
@@ -385,8 +479,10 @@ impl Capability {
     fn poll(&self, timeout: Timeout) {
         self.remote.counters().polls.count();
         let mut events = self.events.borrow_mut();
-        if let Err(error) = self.remote.io().poll(&mut events, timeout, park::wake_all) {
-            panic!("io manager: epoll_wait failed: {error}");
+        match self.remote.io().poll(&mut events, timeout, park::wake_all) {
+            Ok(0) => {}
+            Ok(count) => self.trace_own(Kind::Poll, count as u64),
+            Err(error) => panic!("io manager: epoll_wait failed: {error}"),
         }
         drop(events);
         self.unix_seconds.set(clock::realtime_coarse_seconds());
@@ -413,6 +509,7 @@ impl Capability {
         let coroutine = unsafe { control.owned() }.coroutine.get();
         // SAFETY: as above; nobody else looks at the coroutine, and the thread itself does not.
         let coroutine = unsafe { &mut *coroutine };
+        self.trace(Kind::Run, control, u64::from(coroutine.is_none()));
         let coroutine = match coroutine {
             Some(coroutine) => coroutine,
             None => match self.start(control) {
@@ -434,8 +531,14 @@ impl Capability {
     #[inline]
     fn serve(&self, control: &'static Control) {
         match self.request.take().expect("a thread suspends itself for a reason") {
-            Request::Yield => self.queue.push(control),
+            Request::Yield => {
+                self.trace(Kind::Yield, control, 0);
+                self.queue.push(control);
+            }
             Request::Park { token, commit } => {
+                if self.remote.log().is_on() {
+                    self.trace(Kind::Park, control, control.blocked_on().map_or(0, BlockedOn::pack));
+                }
                 control.parked(token);
                 // SAFETY: the commit is on the stack of the parked thread, which stays as it is: even if the commit
                 // publishes the token and another core claims it at once, only this loop resumes the thread.
@@ -475,11 +578,23 @@ impl Capability {
 
     fn finish(&self, control: &'static Control) {
         self.timers.borrow_mut().forget(control);
+        if self.remote.log().is_on() {
+            self.trace_end(control);
+        }
         control.finished();
         self.remote.counters().finished.count();
         // SAFETY: this is the reference that the running thread held.
         unsafe { control.release() };
         self.runtime.thread_ended();
+    }
+
+    /// Records that a thread is over, and its name, which goes with it.
+    #[cold]
+    fn trace_end(&self, control: &'static Control) {
+        self.trace(Kind::End, control, 0);
+        if let (Some(id), Some(label)) = (control.id(), Reference::new(control).label()) {
+            self.tap.record_name(id.get(), label.to_string());
+        }
     }
 }
 

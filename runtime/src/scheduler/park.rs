@@ -27,6 +27,7 @@
 use super::current;
 use super::remote::Remote;
 use super::{Capability, Mail};
+use crate::event_log::ring::Kind;
 use crate::sys::{clock, futex};
 use crate::thread::block::BlockedOn;
 use crate::thread::body::{Killed, Payload};
@@ -123,13 +124,10 @@ pub(crate) fn ready(claim: Claim) {
             futex::wake(control.park_word());
         }
         Home::Capability(slot) => match current::get() {
-            Some(capability) if capability.remote().slot() == slot => {
-                capability.remote().counters().wakes.count();
-                capability.enqueue(control);
-            }
+            Some(capability) if capability.remote().slot() == slot => capability.wake(control),
             here => {
                 if let Some(capability) = here {
-                    capability.remote().counters().wakes_sent.count();
+                    capability.wakes_elsewhere(control);
                 }
                 Remote::of(slot).push(control);
             }
@@ -226,8 +224,9 @@ fn deliver_kill(capability: &Capability, control: &Control) {
 
 #[cold]
 fn unwind() -> ! {
-    if let Some(capability) = current::get() {
+    if let Some((capability, control)) = current::thread() {
         capability.remote().counters().exceptions.count();
+        capability.trace(Kind::Exception, control, 0);
     }
     resume_unwind(Box::new(Killed))
 }

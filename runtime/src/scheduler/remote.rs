@@ -9,11 +9,13 @@
 //! - `inbox`, `nursery`, `placed`, `mail`, `io`, `sleep`: anybody.
 //! - `waiting`: written by the owner only, read by thieves.
 //! - `slice_over`, `overran`: set by the tick, taken by the owner.
+//! - `log`: opened and closed by whoever keeps a log, looked at by the owner.
 //! - `counters`: written by the owner only, read by anybody.
 
 use super::counters::Cells;
 use super::inbox::Inbox;
 use super::sleep::SleepFlag;
+use crate::event_log::ring::Port;
 use crate::io_manager::{CAPABILITIES_MAX, IoManager};
 use crate::thread::Control;
 use crate::thread::control::Reference;
@@ -45,6 +47,7 @@ pub(crate) struct Remote {
     slice_over: AtomicBool,
     /// Of the slice that is over, a whole further one has passed.
     overran: AtomicBool,
+    log: Port,
     io: IoManager,
     nursery: SegQueue<&'static Control>,
     placed: SegQueue<&'static Control>,
@@ -71,6 +74,7 @@ impl Remote {
         };
         in_use[slot] = true;
         remote.counters.reset();
+        remote.log.clear();
         Ok(remote)
     }
 
@@ -90,6 +94,7 @@ impl Remote {
             waiting: AtomicBool::new(false),
             slice_over: AtomicBool::new(false),
             overran: AtomicBool::new(false),
+            log: Port::new(),
             io: IoManager::new()?,
             nursery: SegQueue::new(),
             placed: SegQueue::new(),
@@ -117,6 +122,13 @@ impl Remote {
         &self.sleep
     }
 
+    /// Where the owner finds the ring for its events.
+    #[inline]
+    pub(crate) fn log(&self) -> &Port {
+        &self.log
+    }
+
+    #[inline]
     pub(crate) fn counters(&self) -> &Cells {
         &self.counters
     }

@@ -7,6 +7,7 @@ pub(crate) mod affinity;
 #[cfg(test)]
 pub(crate) mod child;
 pub(crate) mod clock;
+pub(crate) mod cycles;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod fault;
