@@ -4,6 +4,7 @@
 //! (sums, counts, no timer early), and panics where it does not hold: a bench that computes nothing is fast.
 #![forbid(unsafe_code)]
 
+mod log;
 pub mod options;
 mod park;
 mod pass;
@@ -83,6 +84,7 @@ pub const MEASURES: &[Measure] = &[
         question: "what does a hop of a token cost, in a ring of 503 threads?",
         read: pass::read_ring,
     },
+    Measure { name: "log", question: "what does the event log cost while it is on?", read: log::read },
     Measure {
         name: "timers",
         question: "how late are sleepers woken, and what does a sleep cost?",

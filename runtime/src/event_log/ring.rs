@@ -136,13 +136,16 @@ impl Stamps {
     }
 }
 
+/// An event: its time and kind, its thread, its detail.
+type Entry = [AtomicU64; WORDS];
+
 /// The events of one capability.
 pub(crate) struct Ring {
     stamps: Stamps,
     begun: AtomicU64,
     done: AtomicU64,
-    words: Box<[AtomicU64]>,
-    capacity: usize,
+    /// As many as a power of two.
+    entries: Box<[Entry]>,
     texts: Mutex<Texts>,
     names: Mutex<VecDeque<(u64, String)>>,
 }
@@ -183,8 +186,7 @@ impl Ring {
             stamps,
             begun: AtomicU64::new(0),
             done: AtomicU64::new(0),
-            words: (0..capacity * WORDS).map(|_| AtomicU64::new(0)).collect(),
-            capacity,
+            entries: (0..capacity).map(|_| Entry::default()).collect(),
             texts: Mutex::default(),
             names: Mutex::default(),
         }
@@ -205,14 +207,13 @@ impl Ring {
     }
 
     #[inline]
-    fn entry(&self, number: u64) -> &[AtomicU64; WORDS] {
-        let index = number as usize & (self.capacity - 1);
-        self.words[index * WORDS..][..WORDS].try_into().expect("event log: an entry has its words")
+    fn entry(&self, number: u64) -> &Entry {
+        &self.entries[number as usize & (self.entries.len() - 1)]
     }
 
     fn push_text(&self, text: Cow<'static, str>) -> u64 {
         let mut texts = lock(&self.texts);
-        if texts.kept.len() >= self.capacity / EVENTS_PER_TEXT {
+        if texts.kept.len() >= self.entries.len() / EVENTS_PER_TEXT {
             texts.kept.pop_front();
             texts.first += 1;
         }
@@ -222,7 +223,7 @@ impl Ring {
 
     fn push_name(&self, thread: u64, name: String) {
         let mut names = lock(&self.names);
-        if names.len() >= self.capacity / EVENTS_PER_TEXT {
+        if names.len() >= self.entries.len() / EVENTS_PER_TEXT {
             names.pop_front();
         }
         names.push_back((thread, name));
@@ -230,7 +231,7 @@ impl Ring {
 
     /// What is in the ring now.
     pub(crate) fn copy(&self) -> Copied {
-        let capacity = self.capacity as u64;
+        let capacity = self.entries.len() as u64;
         let done = self.done.load(Ordering::Acquire);
         let oldest = done.saturating_sub(capacity);
         let copied: Vec<[u64; WORDS]> = (oldest..done)
@@ -265,7 +266,7 @@ impl Ring {
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ring")
-            .field("capacity", &self.capacity)
+            .field("capacity", &self.entries.len())
             .field("events", &self.done.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }

@@ -162,7 +162,7 @@ impl Capability {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn record(&self, kind: Kind, thread: u64, detail: u64) {
         self.follow_log();
         self.tap.record(kind, thread, detail);
