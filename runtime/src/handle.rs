@@ -1,11 +1,12 @@
 #![forbid(unsafe_code)]
 //! What others hold of a thread: the right to join it, and a name for it.
 
-use crate::scheduler::{current as scheduler_current, park};
+use crate::scheduler::{current as scheduler_current, exception, park};
 use crate::stack::StackError;
 use crate::thread::block::BlockedOn;
-use crate::thread::body::{Joiner, Killed, Payload};
+use crate::thread::body::{Joiner, Payload};
 use crate::thread::control::Reference;
+use crate::thread::exception::Killed;
 use crate::thread::{ThreadId, Woken};
 use std::any::Any;
 use std::error::Error;
@@ -109,7 +110,13 @@ impl Thread {
     /// operation that completed returns normally first. A thread that has not started never runs; killing one that
     /// has ended does nothing. Its `join` returns [`JoinError::is_killed`].
     pub fn kill(&self) {
-        park::post_kill(self.control.clone());
+        exception::post_kill(self.control.clone());
+    }
+}
+
+impl Thread {
+    pub(crate) fn is_killed(&self) -> bool {
+        self.control.control().is_killed()
     }
 }
 
@@ -117,6 +124,38 @@ impl fmt::Debug for Thread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Thread").field("id", &self.id.get()).field("name", &self.name()).finish()
     }
+}
+
+/// Raises `payload` in `thread`, which unwinds with it, and waits until it is received. GHC's `throwTo`.
+///
+/// It is received at the thread's next interruptible operation or yield point, unless it is masked
+/// ([`mask`](crate::mask())), and not while it unwinds. Whoever catches it ([`catch`](crate::catch()), `catch_unwind`) has
+/// consumed it; uncaught, it ends the thread, and [`JoinError::into_panic`] gives it back. A thread that has not started
+/// never runs. For one that has ended this returns at once. Exceptions from one thread arrive in their order.
+///
+/// ```
+/// bast::run(|| {
+///     let worker = bast::spawn(|| bast::sleep(std::time::Duration::from_secs(3600)));
+///     bast::throw_to(&worker.thread(), 17);
+///     let payload = worker.join().unwrap_err().into_panic().unwrap();
+///     assert_eq!(payload.downcast_ref(), Some(&17));
+/// });
+/// ```
+///
+/// # Panics
+/// Thrown to the caller itself it is raised here and now, masked or not.
+///
+/// # Cancellation
+/// Interruptible while it waits; the exception is then withdrawn. So two threads that throw to each other both go on.
+pub fn throw_to(thread: &Thread, payload: impl Any + Send) {
+    exception::throw_to(&thread.control, Box::new(payload));
+}
+
+/// Whether a caught payload belongs to the runtime: that of a kill, or of a [`timeout`](crate::timeout()) or a
+/// [`scope`](crate::scope()) on its way to its frame. Whoever catches panics on behalf of others must let it go on
+/// (`std::panic::resume_unwind`); if it does not, the next interruptible operation raises it again.
+pub fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
+    exception::is_passing(payload)
 }
 
 /// Whether a caught payload is that of a kill. Whoever catches panics on behalf of others must let it go on
@@ -138,7 +177,7 @@ enum Kind {
 }
 
 impl JoinError {
-    fn new(payload: Payload) -> JoinError {
+    pub(crate) fn new(payload: Payload) -> JoinError {
         if payload.is::<Killed>() {
             return JoinError { kind: Kind::Killed };
         }

@@ -52,29 +52,39 @@ pub mod fs;
 mod handle;
 mod io_manager;
 mod local;
+mod mask;
 mod monitor;
 pub mod net;
 mod runtime;
 mod scheduler;
+mod scope;
+mod scoped;
 pub mod signal;
 mod stack;
 pub mod sync;
 mod sys;
 mod thread;
 pub mod time;
+mod timeout;
 mod timer;
 
 pub use builder::{Builder, spawn, spawn_local};
 pub use event_log::EventLog;
-pub use handle::{JoinError, JoinHandle, Thread, current, is_kill};
+pub use handle::{JoinError, JoinHandle, Thread, current, is_interrupt, is_kill, throw_to};
 pub use local::LocalKey;
+pub use mask::{
+    MaskingState, Restore, allow_interrupt, bracket, catch, mask, masking_state, uninterruptible,
+};
 pub use monitor::{State, ThreadInfo, threads};
 pub use runtime::{CapabilityId, Handle, Runtime, RuntimeBuilder, StackGuard, run};
 pub use scheduler::{Counters, RuntimeCounters};
+pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use scoped::ScopedValue;
 pub use thread::ThreadId;
 pub use thread::block::BlockedOn;
 pub use thread::label::Label;
 pub use time::sleep;
+pub use timeout::{Elapsed, time_left, timeout, timeout_at};
 
 use scheduler::{current as scheduler_current, park};
 use std::panic::UnwindSafe;

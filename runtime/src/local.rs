@@ -17,18 +17,12 @@
 
 use crate::scheduler::current;
 use crate::thread::locals::Locals;
-use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static NEXT_KEY: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    /// The values of plain OS threads, which have no control block until they wait.
-    static OS_THREAD: RefCell<Locals> = RefCell::default();
-}
 
 /// The key of a value that every green thread has its own of; made by [`local!`](crate::local).
 pub struct LocalKey<T: 'static> {
@@ -60,10 +54,7 @@ impl<T: 'static> LocalKey<T> {
 
 /// Borrows the calling thread's values, for less than a park.
 fn with_locals<R>(f: impl FnOnce(&mut Locals) -> R) -> R {
-    match current::thread() {
-        Some((_, control)) => control.with_locals(f),
-        None => OS_THREAD.with(|locals| f(&mut locals.borrow_mut())),
-    }
+    current::with_extra(|extra| f(&mut extra.locals))
 }
 
 impl<T> fmt::Debug for LocalKey<T> {

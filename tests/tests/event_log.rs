@@ -203,7 +203,7 @@ fn timers_kills_and_overrun_slices_are_marked() {
                 named(&events, "i", "wake").iter().filter(|wake| wake["args"]["by"] == cause).count()
             };
             assert_eq!((by("deadline"), by("exception")), (1, 1));
-            for mark in ["kill", "unwind", "slice overrun"] {
+            for mark in ["interrupt", "unwind", "slice overrun"] {
                 assert!(!named(&events, "i", mark).is_empty(), "{mark}");
             }
         });

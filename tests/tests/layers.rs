@@ -17,13 +17,14 @@ const RUNTIME: &[&[&str]] = &[
     &["event_log::ring"],
     &["scheduler"],
     &["time"],
+    &["mask", "timeout", "scoped"],
     &["sync"],
     &["net"],
     &["fs"],
     &["signal"],
     &["monitor"],
     &["event_log"],
-    &["local", "handle", "builder", "runtime", ""],
+    &["local", "handle", "builder", "scope", "runtime", ""],
 ];
 
 /// The order of the server's modules.

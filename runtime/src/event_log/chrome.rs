@@ -150,7 +150,7 @@ impl<W: Write> Writer<'_, W> {
             Kind::Arrived => self.instant(index, record, "arrived", &[thread]),
             Kind::Stolen => self.instant(index, record, "steal", &[thread, ("from", &record.detail)]),
             Kind::Poll => self.instant(index, record, "io", &[count]),
-            Kind::KillPosted => self.instant(index, record, "kill", &[thread]),
+            Kind::Interrupted => self.instant(index, record, "interrupt", &[thread]),
             Kind::Exception => self.instant(index, record, "unwind", &[thread]),
             Kind::Stall => self.instant(index, record, "slice overrun", &[]),
             Kind::GiveBack => self.instant(index, record, "stacks give memory back", &[count]),

@@ -70,8 +70,8 @@ kinds! {
     Awake,
     /// Descriptors are ready: as many as the detail says.
     Poll,
-    /// `thread` is to be killed.
-    KillPosted,
+    /// `thread` is to receive an exception: a kill, say.
+    Interrupted,
     /// An exception from outside begins to unwind the running `thread`.
     Exception,
     /// A thread held the capability for longer than a slice after its own.

@@ -13,7 +13,7 @@
 
 use super::remote::{Mail, Remote};
 use super::runtime::Inner;
-use super::{current, park};
+use super::{current, exception, park};
 use crate::coroutine::{Coroutine, Progress, Suspender};
 use crate::event_log::ring::{Kind, Tap};
 use crate::io_manager::EVENTS_MAX;
@@ -21,7 +21,7 @@ use crate::stack::StackPool;
 use crate::sys::clock;
 use crate::sys::epoll::{Events, Timeout};
 use crate::thread::block::BlockedOn;
-use crate::thread::body::{self, Entry, Killed, Left};
+use crate::thread::body::{self, Entry, Left};
 use crate::thread::control::{Home, Reference};
 use crate::thread::list::RunQueue;
 use crate::thread::token::State;
@@ -225,7 +225,7 @@ impl Capability {
     }
 
     #[inline]
-    pub(super) fn may_park(&self) -> bool {
+    pub(crate) fn may_park(&self) -> bool {
         self.no_park.get() == 0
     }
 
@@ -329,24 +329,9 @@ impl Capability {
     fn read_mail(&self) {
         for mail in self.remote.take_mail() {
             match mail {
-                Mail::Kill(thread) => self.kill(thread),
+                Mail::Interrupt(thread) => self.interrupt(thread),
                 Mail::Stop => self.stopped.set(true),
             }
-        }
-    }
-
-    /// The home's part of a kill.
-    fn kill(&self, thread: Reference) {
-        let control = thread.control();
-        control.mark_killed();
-        self.trace(Kind::KillPosted, control, 0);
-        if control.home() != Home::Capability(self.remote.slot()) {
-            // Stolen from our nursery before it started: its new home must see to it.
-            return park::post_kill(thread);
-        }
-        if let Some(claim) = control.parked_token().and_then(|token| Control::claim(token, Woken::Interrupt))
-        {
-            park::ready(claim);
         }
     }
 
@@ -582,6 +567,7 @@ impl Capability {
             self.trace_end(control);
         }
         control.finished();
+        exception::release_throwers(control);
         self.remote.counters().finished.count();
         // SAFETY: this is the reference that the running thread held.
         unsafe { control.release() };
@@ -603,7 +589,7 @@ fn main(control: &'static Control, suspender: Suspender) {
     // SAFETY: the running thread has its own control block.
     unsafe { control.owned() }.suspender.set(Some(suspender));
     control.running();
-    let entry = if control.is_killed() { Entry::Cancel(Box::new(Killed)) } else { Entry::Run };
+    let entry = exception::before_start(control).map_or(Entry::Run, Entry::Cancel);
     // SAFETY: the running thread has its block, and enters its body once, here.
     announce(unsafe { body::enter(control, entry) });
 }

@@ -10,13 +10,17 @@ use super::park;
 use crate::sys::clock;
 use crate::thread::Control;
 use crate::thread::control::Home;
+use crate::thread::extra::Extra;
 use crate::thread::label::Label;
+use crate::thread::scoped::Bindings;
 use crate::thread::table::{self, ThreadLimit};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ptr;
 
 thread_local! {
     static CAPABILITY: Cell<*const Capability> = const { Cell::new(ptr::null()) };
+    /// Of plain OS threads, which have no control block until they wait.
+    static OS_THREAD_EXTRA: RefCell<Extra> = RefCell::default();
     static OS_THREAD: OsThread = const { OsThread { control: Cell::new(None) } };
 }
 
@@ -33,6 +37,23 @@ pub(crate) fn get() -> Option<&'static Capability> {
 pub(crate) fn thread() -> Option<(&'static Capability, &'static Control)> {
     let capability = get()?;
     Some((capability, capability.running()?))
+}
+
+/// Borrows what the calling thread has beside its control block's fields, for less than a park.
+pub(crate) fn with_extra<R>(f: impl FnOnce(&mut Extra) -> R) -> R {
+    match thread() {
+        // SAFETY: the running thread has its own control block.
+        Some((_, control)) => unsafe { control.with_extra(f) },
+        None => OS_THREAD_EXTRA.with(|extra| f(&mut extra.borrow_mut())),
+    }
+}
+
+/// The scoped values that a thread that the caller spawns is to see, if there are any.
+pub(crate) fn scoped() -> Option<Bindings> {
+    if thread().is_some_and(|(_, control)| !control.has_extra()) {
+        return None;
+    }
+    with_extra(|extra| (!extra.scoped.is_empty()).then(|| extra.scoped.clone()))
 }
 
 /// Makes `capability` this OS thread's while `body` runs.

@@ -11,9 +11,9 @@
 //! The park returns why it ended. A caller that put its token into a queue takes it out again if that is another
 //! reason than the queue's own claim; then a kill goes on as an unwind ([`Woken::or_unwind`]).
 //!
-//! # Kills
-//! A kill is sticky. It is delivered on entry to a park, before any effect, and after a park only if it won the
-//! park: an operation that completed returns, and the kill waits for the next one. Never while unwinding.
+//! # Exceptions
+//! They are raised on entry to a park, before any effect, and after a park only if they won it: an operation that
+//! completed returns, and the exception waits for the next one (Note [exceptions] in `exception.rs`).
 //!
 //! # Switching while unwinding
 //! `std::thread::panicking` counts per OS thread. While a thread that unwinds is off its core (it parked, or its
@@ -24,14 +24,13 @@
 //! unwinding for a while longer, a kill waits, and io that would have to wait fails. The other mistake, an unwind out
 //! of a destructor that runs in an unwind, would be the end of the process.
 
-use super::current;
+use super::exception::{self, deliver};
 use super::remote::Remote;
-use super::{Capability, Mail};
-use crate::event_log::ring::Kind;
+use super::{Capability, current};
 use crate::sys::{clock, futex};
 use crate::thread::block::BlockedOn;
-use crate::thread::body::{Killed, Payload};
-use crate::thread::control::{Home, Reference};
+use crate::thread::body::Payload;
+use crate::thread::control::Home;
 use crate::thread::token::State;
 use crate::thread::{Claim, Control, Token, Woken};
 use std::cell::Cell;
@@ -41,11 +40,20 @@ use std::panic::{self, UnwindSafe};
 pub(crate) const ON_SCHEDULER: &str =
     "blocking call on a scheduler's stack: a hook of the runtime must not block";
 
+/// At what kind of place a thread looks for exceptions; see Note [exceptions].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Point {
+    /// It could go on.
+    Yield,
+    /// It has to wait.
+    Park,
+}
+
 /// Suspends the calling thread, green or OS, until its token is claimed or the deadline (on the monotonic clock)
 /// has passed.
 ///
 /// # Panics
-/// Inside `no_park`. Unwinds if the thread was killed before.
+/// Inside `no_park`. Unwinds if there is an exception to raise.
 #[inline]
 pub(crate) fn park(
     reason: BlockedOn,
@@ -68,11 +76,25 @@ fn park_green(
     commit: &mut dyn FnMut(Token) -> bool,
 ) -> Woken {
     assert!(capability.may_park(), "blocking call inside bast::no_park (or a thread-local's initialiser)");
-    deliver_kill(capability, control);
+    deliver(capability, control, Point::Park);
     if run_hook(control) {
-        // The hook may have let others run, and one of them may have killed the thread.
-        deliver_kill(capability, control);
+        // The hook may have let others run, and one of them may have sent an exception.
+        deliver(capability, control, Point::Park);
     }
+    if control.has_frames() {
+        return park_in_frames(capability, control, reason, deadline_ns, commit);
+    }
+    park_until(capability, control, reason, deadline_ns, commit)
+}
+
+#[inline(always)]
+fn park_until(
+    capability: &'static Capability,
+    control: &'static Control,
+    reason: BlockedOn,
+    deadline_ns: Option<u64>,
+    commit: &mut dyn FnMut(Token) -> bool,
+) -> Woken {
     let token = control.begin_park(reason);
     if let Some(deadline_ns) = deadline_ns {
         capability.arm(control, deadline_ns);
@@ -81,6 +103,24 @@ fn park_green(
     let woken = control.resumed();
     if deadline_ns.is_some() {
         crate::timer::Timers::disarm(control);
+    }
+    woken
+}
+
+/// The same where a frame of the thread may be over before the wait is: a deadline that ends the frame is an
+/// exception, one of the operation itself is not.
+fn park_in_frames(
+    capability: &'static Capability,
+    control: &'static Control,
+    reason: BlockedOn,
+    deadline_ns: Option<u64>,
+    commit: &mut dyn FnMut(Token) -> bool,
+) -> Woken {
+    let limit_ns = exception::limit_ns(control).filter(|limit| deadline_ns.is_none_or(|own| *limit < own));
+    let woken = park_until(capability, control, reason, limit_ns.or(deadline_ns), commit);
+    if woken == Woken::Timer && limit_ns.is_some() {
+        control.mark_frame_over();
+        return Woken::Interrupt;
     }
     woken
 }
@@ -146,12 +186,12 @@ pub(crate) fn wake_all(token: Token) {
 }
 
 impl Woken {
-    /// Unwinds if the park was ended by a kill.
+    /// Unwinds if the park was ended by an exception.
     pub(crate) fn or_unwind(self) -> Woken {
         if self == Woken::Interrupt
             && let Some((capability, control)) = current::thread()
         {
-            deliver_kill(capability, control);
+            deliver(capability, control, Point::Park);
         }
         self
     }
@@ -165,7 +205,7 @@ impl Woken {
 pub(crate) fn yield_now() {
     match current::thread() {
         Some((capability, control)) => {
-            deliver_kill(capability, control);
+            deliver(capability, control, Point::Yield);
             if capability.may_park() {
                 capability.suspend_to_yield(control);
             }
@@ -177,14 +217,14 @@ pub(crate) fn yield_now() {
 /// A yield point: lets others run if the time slice is over. Comes before the effect of the operation that it is in.
 #[inline]
 pub(crate) fn yield_point() {
-    if let Some((capability, _)) = current::thread()
+    if let Some((capability, control)) = current::thread()
         && capability.remote().is_slice_over()
     {
-        yield_now();
+        interrupt(capability, control);
     }
 }
 
-/// The same where no kill is delivered, for calls that cannot block: they must not unwind.
+/// The same where no exception is raised, for calls that cannot block: they must not unwind.
 #[inline]
 pub(crate) fn switch_point() {
     if let Some((capability, control)) = current::thread()
@@ -195,12 +235,12 @@ pub(crate) fn switch_point() {
     }
 }
 
-/// Where an operation that may block begins, whether it blocks or not: a pending kill is delivered, and others run if
+/// Where an operation that may block begins, whether it blocks or not: what is pending is raised, and others run if
 /// the time slice is over. Comes before the effect.
 #[inline]
 pub(crate) fn interruption_point() {
     if let Some((capability, control)) = current::thread()
-        && (control.is_killed() || capability.remote().is_slice_over())
+        && (control.has_exception() || capability.remote().is_slice_over())
     {
         interrupt(capability, control);
     }
@@ -208,27 +248,13 @@ pub(crate) fn interruption_point() {
 
 #[cold]
 fn interrupt(capability: &'static Capability, control: &'static Control) {
-    deliver_kill(capability, control);
-    yield_point();
-    // It may have been killed while the others ran.
-    deliver_kill(capability, control);
-}
-
-/// Where a kill meets the thread, unless it is unwinding already.
-#[inline]
-fn deliver_kill(capability: &Capability, control: &Control) {
-    if control.is_killed() && capability.may_park() && !is_unwinding() {
-        unwind();
+    exception::look_at_deadlines(control);
+    deliver(capability, control, Point::Yield);
+    if capability.remote().is_slice_over() && capability.may_park() {
+        capability.suspend_to_yield(control);
     }
-}
-
-#[cold]
-fn unwind() -> ! {
-    if let Some((capability, control)) = current::thread() {
-        capability.remote().counters().exceptions.count();
-        capability.trace(Kind::Exception, control, 0);
-    }
-    resume_unwind(Box::new(Killed))
+    // Something may have been sent while the others ran.
+    deliver(capability, control, Point::Yield);
 }
 
 /// `std::panic::resume_unwind`, with what is needed for [`is_unwinding`].
@@ -296,13 +322,4 @@ pub(crate) fn with_park_hook<R>(hook: &dyn Fn(), body: impl FnOnce() -> R) -> R 
     // SAFETY: the running thread has its own control block.
     let _restore = Restore(control, unsafe { control.owned() }.park_hook.replace(Some(hook)));
     body()
-}
-
-/// Asks a thread's home to kill it.
-pub(crate) fn post_kill(thread: Reference) {
-    if let Home::Capability(slot) = thread.control().home()
-        && thread.control().state() != State::Finished
-    {
-        Remote::of(slot).send(Mail::Kill(thread));
-    }
 }

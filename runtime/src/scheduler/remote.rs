@@ -13,6 +13,7 @@
 //! - `counters`: written by the owner only, read by anybody.
 
 use super::counters::Cells;
+use super::exception;
 use super::inbox::Inbox;
 use super::sleep::SleepFlag;
 use crate::event_log::ring::Port;
@@ -30,8 +31,8 @@ static IN_USE: Mutex<[bool; CAPABILITIES_MAX]> = Mutex::new([false; CAPABILITIES
 
 /// A message that is too rare, or too large, for the inbox.
 pub(crate) enum Mail {
-    /// Kill the thread.
-    Kill(Reference),
+    /// Something was sent to the thread.
+    Interrupt(Reference),
     /// End the loop.
     Stop,
 }
@@ -79,9 +80,13 @@ impl Remote {
     }
 
     /// Gives the slot to the next capability that needs one. What is in the mail goes: an order to stop that nobody
-    /// was there to read, since the start of the OS thread failed; kills of threads that are over.
+    /// was there to read, since the start of the OS thread failed; exceptions for threads that are over.
     pub(crate) fn vacate(&'static self) {
-        drop(self.take_mail());
+        for mail in self.take_mail() {
+            if let Mail::Interrupt(thread) = mail {
+                exception::release_throwers(thread.control());
+            }
+        }
         IN_USE.lock().expect("capabilities: a holder of the lock panicked")[usize::from(self.slot)] = false;
     }
 

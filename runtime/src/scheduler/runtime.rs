@@ -3,7 +3,7 @@
 
 use super::remote::{Mail, Remote};
 use super::tick::Tick;
-use super::{Capability, describe, park};
+use super::{Capability, describe, exception};
 use crate::stack::{self, GuardKind, SizeClass};
 use crate::sys::affinity;
 use crate::thread::Control;
@@ -281,7 +281,7 @@ impl Inner {
                 // The block may have gone to a thread of another runtime since the first look.
                 && self.has(control)
             {
-                park::post_kill(thread);
+                exception::post_kill(thread);
             }
         }
         count

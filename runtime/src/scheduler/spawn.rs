@@ -1,11 +1,12 @@
 //! Making threads: a control block, a closure in it, and a place in somebody's nursery.
 
 use super::runtime::Inner;
-use super::{Capability, Remote, current, park};
+use super::{Capability, Remote, current, exception, park};
 use crate::stack::SizeClass;
 use crate::sys::clock;
-use crate::thread::body::{self, Entry, Joiner, Killed, Left};
+use crate::thread::body::{self, Entry, Joiner, Left};
 use crate::thread::control::Home;
+use crate::thread::exception::Killed;
 use crate::thread::label::Label;
 use crate::thread::{Control, table};
 use std::io;
@@ -46,6 +47,23 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    // SAFETY: what is 'static and Send may run, be dropped and be joined anywhere and at any time.
+    unsafe { spawn_unchecked(runtime, how, f) }
+}
+
+/// The same for a closure that borrows.
+///
+/// # Safety
+/// `F` and `T` are Send, and what they borrow lives until the thread, or whoever ends it before it starts, has dropped
+/// the closure and the result, unless the result is taken or leaked by the joiner.
+pub(crate) unsafe fn spawn_unchecked<F, T>(
+    runtime: Option<&Arc<Inner>>,
+    how: Spawned,
+    f: F,
+) -> io::Result<Joiner<T>>
+where
+    F: FnOnce() -> T,
+{
     park::switch_point();
     let here = current::get();
     let runtime = match (runtime, here) {
@@ -67,7 +85,7 @@ where
         (Placement::Anywhere, None) => runtime.next_outside(),
     };
     let class = how.stack_class.unwrap_or(runtime.settings().stack_class);
-    // SAFETY: `F` and `T` are Send: the body may run, and be joined, on any OS thread.
+    // SAFETY: the caller's promise: the body may run, and be joined, on any OS thread.
     let (control, joiner) = unsafe { prepare(runtime, remote.slot(), how.label, class, f)? };
     match here {
         Some(capability) => capability.spawned(control),
@@ -153,14 +171,19 @@ unsafe fn prepare<F, T>(
     f: F,
 ) -> io::Result<(&'static Control, Joiner<T>)>
 where
-    F: FnOnce() -> T + 'static,
-    T: 'static,
+    F: FnOnce() -> T,
 {
     let now_ns = clock::monotonic_coarse_ns();
     let control = table::occupy(Home::Capability(slot), label, now_ns, REFERENCES, runtime.thread_limit())
         .map_err(|limit| io::Error::new(io::ErrorKind::OutOfMemory, limit))?;
     // SAFETY: the block is new and published nowhere: we have it.
-    unsafe { control.owned() }.stack_class.set(class);
+    let owned = unsafe { control.owned() };
+    owned.stack_class.set(class);
+    owned.mask.set(exception::masking_state());
+    if let Some(scoped) = current::scoped() {
+        // SAFETY: as above.
+        unsafe { control.with_extra(|extra| extra.scoped = scoped) };
+    }
     // SAFETY: as above; the joiner below is the only one, and of the body's type. The rest is the caller's promise.
     let joiner = unsafe {
         body::write(control, f);

@@ -87,10 +87,6 @@ pub(crate) unsafe fn enter(control: &'static Control, entry: Entry) -> Left {
     unsafe { (control.body().entry.get())(control, entry) }
 }
 
-/// The payload of a thread that was killed.
-#[derive(Debug)]
-pub(crate) struct Killed;
-
 unsafe fn no_entry(_: &'static Control, _: Entry) -> Left {
     unreachable!("body: entered before it was written");
 }
@@ -109,7 +105,7 @@ where
         }
     };
     // Before the thread counts as over.
-    control.drop_locals();
+    control.drop_extra();
     // SAFETY: the closure is gone, and the handle looks at the storage only after the swap below.
     unsafe { put(control, outcome) };
     // Release: the joiner sees the outcome. Acquire: we see that the handle is done with the block.
@@ -120,7 +116,7 @@ where
             let outcome = unsafe { take::<Outcome<T>>(control) };
             // A panic in the drop of a result that nobody wanted ends here, as that of a detached thread does.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(outcome)));
-            control.drop_locals();
+            control.drop_extra();
             Left::Alone
         }
         raw => match Token::from_raw(raw).and_then(|token| Control::claim(token, Woken::Event)) {

@@ -32,9 +32,10 @@
 
 use super::block::BlockedOn;
 use super::body::Body;
+use super::exception::MaskingState;
+use super::extra::Extra;
 use super::label::Label;
 use super::list::{Linked, Node};
-use super::locals::Locals;
 use super::token::{State, Token};
 use super::{ThreadId, table};
 use crate::coroutine::{Coroutine, Suspender};
@@ -44,7 +45,8 @@ use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Why a parked thread goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,12 @@ const HOME_OS_THREAD: u32 = u32::MAX;
 const KILLED: u32 = 1 << 0;
 /// The thread is unwinding, as far as it knows (see `scheduler/park.rs`).
 const UNWINDING: u32 = 1 << 1;
+/// Exceptions were thrown to it (see `exception.rs`).
+const THROWN: u32 = 1 << 2;
+/// One of its frames was cancelled, or found to be past its deadline.
+const FRAME_OVER: u32 = 1 << 3;
+/// It has frames that may be over before their bodies are.
+const FRAMES: u32 = 1 << 4;
 
 #[repr(C, align(128))]
 pub(crate) struct Control {
@@ -125,10 +133,12 @@ pub(crate) struct Owned {
     pub(crate) stack_pointer: Cell<*const u8>,
     /// Called before each park.
     pub(crate) park_hook: Cell<Option<*const dyn Fn()>>,
-    /// The thread's local values.
-    pub(crate) locals: Cell<Option<Box<Locals>>>,
+    /// What few threads have: local values, say.
+    pub(super) extra: Cell<Option<Box<Extra>>>,
     /// The stack size class, as asked for at spawn.
     pub(crate) stack_class: Cell<SizeClass>,
+    /// Whether it receives exceptions.
+    pub(crate) mask: Cell<MaskingState>,
 }
 
 // SAFETY: the atomics may be shared. The other fields follow the rules in the module's documentation, which their
@@ -161,7 +171,8 @@ impl Control {
                 stack_class: Cell::new(SizeClass::DEFAULT),
                 stack_pointer: Cell::new(ptr::null()),
                 park_hook: Cell::new(None),
-                locals: Cell::new(None),
+                extra: Cell::new(None),
+                mask: Cell::new(MaskingState::Unmasked),
                 coroutine: UnsafeCell::new(None),
                 suspender: Cell::new(None),
             },
@@ -428,6 +439,12 @@ impl Control {
 
     // Flags.
 
+    /// Whether there may be an exception to raise in the thread.
+    #[inline]
+    pub(crate) fn has_exception(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & (KILLED | THROWN | FRAME_OVER) != 0
+    }
+
     #[inline]
     pub(crate) fn is_killed(&self) -> bool {
         self.flags.load(Ordering::Relaxed) & KILLED != 0
@@ -436,8 +453,39 @@ impl Control {
     /// Of a kill and a steal at the same time, one sees the other: the killer looks at the home after this fence, the
     /// thief starts the thread, which looks at the flag, after that of `move_home`.
     pub(crate) fn mark_killed(&self) {
-        self.flags.fetch_or(KILLED, Ordering::Relaxed);
+        self.mark(KILLED);
+    }
+
+    /// Likewise.
+    pub(super) fn mark_thrown(&self) {
+        self.mark(THROWN);
+    }
+
+    fn mark(&self, flag: u32) {
+        self.flags.fetch_or(flag, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+    }
+
+    pub(super) fn clear_thrown(&self) {
+        self.flags.fetch_and(!THROWN, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_thrown_to(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & THROWN != 0
+    }
+
+    /// One of the thread's frames is over: for the thread itself, and for whoever cancelled the frame just before.
+    pub(crate) fn mark_frame_over(&self) {
+        self.flags.fetch_or(FRAME_OVER, Ordering::Release);
+    }
+
+    pub(crate) fn is_frame_over(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & FRAME_OVER != 0
+    }
+
+    #[inline]
+    pub(crate) fn has_frames(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & FRAMES != 0
     }
 
     pub(crate) fn is_unwinding(&self) -> bool {
@@ -468,27 +516,82 @@ impl Control {
         &self.owned
     }
 
-    /// Borrows the local values. Only the thread itself has any use for them: the caller must be it, which is
-    /// asserted in debug builds by its state.
-    pub(crate) fn with_locals<R>(&self, f: impl FnOnce(&mut Locals) -> R) -> R {
-        debug_assert_eq!(self.state(), State::Running, "locals: asked for by another thread");
-        let slot = &self.owned.locals;
-        let mut locals = slot.take().unwrap_or_default();
-        let result = f(&mut locals);
-        slot.set(Some(locals));
+    /// For the thread itself: whether it has what few threads have.
+    pub(crate) fn has_extra(&self) -> bool {
+        let extra = self.owned.extra.take();
+        let has = extra.is_some();
+        self.owned.extra.set(extra);
+        has
+    }
+
+    /// Borrows what few threads have, and makes it if need be.
+    ///
+    /// # Safety
+    /// The caller has the thread.
+    pub(crate) unsafe fn with_extra<R>(&self, f: impl FnOnce(&mut Extra) -> R) -> R {
+        let slot = &self.owned.extra;
+        let mut extra = slot.take().unwrap_or_default();
+        let result = f(&mut extra);
+        slot.set(Some(extra));
         result
     }
 
-    /// Drops the local values, on the thread's own stack. A destructor that panics has said so through the panic hook.
-    pub(super) fn drop_locals(&self) {
+    /// Enters a frame that may be over before its body is; see [`Frames::enter`](super::exception::Frames::enter).
+    ///
+    /// # Safety
+    /// The caller is the thread itself.
+    pub(crate) unsafe fn enter_frame(&self, deadline_ns: u64, cancelled: Option<Arc<AtomicBool>>) -> u64 {
+        self.flags.fetch_or(FRAMES, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { self.with_extra(|extra| extra.frames.enter(deadline_ns, cancelled)) }
+    }
+
+    /// Leaves it. That it was over is forgotten, unless another is.
+    ///
+    /// # Safety
+    /// The caller is the thread itself.
+    pub(crate) unsafe fn leave_frame(&self, id: u64) {
+        // SAFETY: the caller's promise.
+        let last = unsafe {
+            self.with_extra(|extra| {
+                extra.frames.leave(id);
+                extra.frames.is_empty()
+            })
+        };
+        if last {
+            self.flags.fetch_and(!FRAMES, Ordering::Relaxed);
+        }
+        if self.is_frame_over() {
+            // SAFETY: the caller's promise.
+            unsafe { self.forget_frames_over() };
+        }
+    }
+
+    /// Takes the mark away that a frame is over, unless one was cancelled.
+    ///
+    /// # Safety
+    /// The caller is the thread itself.
+    pub(crate) unsafe fn forget_frames_over(&self) {
+        // Acquire, with the release of `mark_frame_over`: of a cancellation and this, either the look below sees
+        // the cancellation or its mark comes after this and stays.
+        self.flags.fetch_and(!FRAME_OVER, Ordering::Acquire);
+        // SAFETY: the caller's promise.
+        if unsafe { self.with_extra(|extra| extra.frames.is_cancelled()) } {
+            self.mark_frame_over();
+        }
+    }
+
+    /// Drops the local values and the like, on the thread's own stack. A destructor that panics has said so through the
+    /// panic hook.
+    pub(super) fn drop_extra(&self) {
         // A destructor may make new local values: as many rounds as std gives its own.
         const ROUNDS: usize = 5;
         for _ in 0..ROUNDS {
-            let Some(locals) = self.owned.locals.take() else { return };
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(locals)));
+            let Some(extra) = self.owned.extra.take() else { return };
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(extra)));
         }
         // It does not come to an end. Whoever has the block next must not find the values.
-        mem::forget(self.owned.locals.take());
+        mem::forget(self.owned.extra.take());
     }
 
     /// # Safety

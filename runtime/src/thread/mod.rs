@@ -6,9 +6,12 @@
 pub(crate) mod block;
 pub(crate) mod body;
 pub(crate) mod control;
+pub(crate) mod exception;
+pub(crate) mod extra;
 pub(crate) mod label;
 pub(crate) mod list;
 pub(crate) mod locals;
+pub(crate) mod scoped;
 pub(crate) mod table;
 pub(crate) mod token;
 
