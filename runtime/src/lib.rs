@@ -47,6 +47,7 @@ compile_error!("bast needs panic = \"unwind\": killing a thread and isolating a 
 
 mod builder;
 mod coroutine;
+pub mod deadlock;
 pub mod event_log;
 pub mod fs;
 mod handle;

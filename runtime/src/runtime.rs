@@ -52,7 +52,8 @@ impl Runtime {
             "a runtime cannot be run inside a green thread: spawn there, or use an OS thread"
         );
         let main = Builder::new().label("main");
-        let joined = self.handle().spawn_with(main, f).expect("failed to spawn the main thread").join();
+        let main = self.handle().spawn_with(main, f).expect("failed to spawn the main thread");
+        let joined = current::wait_for(&self.inner, || main.join());
         joined.unwrap_or_else(|error| error.resume())
     }
 

@@ -12,6 +12,7 @@ const RUNTIME: &[&[&str]] = &[
     &["stack"],
     &["coroutine"],
     &["thread"],
+    &["deadlock"],
     &["timer"],
     &["io_manager"],
     &["event_log::ring"],

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod log;
+mod mutex;
 pub mod options;
 mod park;
 mod pass;
@@ -85,6 +86,7 @@ pub const MEASURES: &[Measure] = &[
         read: pass::read_ring,
     },
     Measure { name: "log", question: "what does the event log cost while it is on?", read: log::read },
+    Measure { name: "mutex", question: "what does a mutex cost, free and waited for?", read: mutex::read },
     Measure {
         name: "timers",
         question: "how late are sleepers woken, and what does a sleep cost?",

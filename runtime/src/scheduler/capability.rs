@@ -398,7 +398,13 @@ impl Capability {
         if !self.remote.has_work() && !self.runtime.has_stealable() {
             self.remote.counters().sleeps.count();
             self.trace_own(Kind::Sleep, 0);
-            self.poll(self.time_to_next_timer());
+            let limit = self.time_to_next_timer();
+            if matches!(limit, Timeout::Never) {
+                self.remote.set_boundless(true);
+                self.runtime.look_whether_quiet();
+            }
+            self.poll(limit);
+            self.remote.set_boundless(false);
             self.trace_own(Kind::Awake, 0);
         }
         self.remote.sleep().retract();

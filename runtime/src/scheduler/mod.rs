@@ -11,6 +11,7 @@ mod describe;
 pub(crate) mod exception;
 mod inbox;
 pub(crate) mod park;
+mod quiet;
 mod remote;
 mod runtime;
 mod sleep;

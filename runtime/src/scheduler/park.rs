@@ -132,7 +132,10 @@ fn park_os(reason: BlockedOn, deadline_ns: Option<u64>, commit: &mut dyn FnMut(T
     let control = current::os_thread();
     let token = control.begin_park(reason);
     control.parked(token);
+    let _waiting = current::os_thread_waits();
     let waits = commit(token);
+    // It may be the last of which something could be hoped.
+    current::look_whether_quiet();
     loop {
         let state = control.state();
         let mut limit_ns = None;
@@ -173,6 +176,17 @@ pub(crate) fn ready(claim: Claim) {
             }
         },
     }
+}
+
+/// Ends the calling thread's own park, in its commit, as if it had been for nothing: not by an event. False: somebody
+/// else has ended it.
+pub(crate) fn withdraw(token: Token) -> bool {
+    let Some(claim) = Control::claim(token, Woken::Timer) else { return false };
+    // An OS thread is on its own stack, and looks at its park word before it sleeps.
+    if claim.control().home() != Home::OsThread {
+        ready(claim);
+    }
+    true
 }
 
 /// Ends the park that `token` names, if it is not over.

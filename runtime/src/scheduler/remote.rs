@@ -7,7 +7,7 @@
 //!
 //! # Fields: who may touch what, when
 //! - `inbox`, `nursery`, `placed`, `mail`, `io`, `sleep`: anybody.
-//! - `waiting`: written by the owner only, read by thieves.
+//! - `waiting`, `boundless`: written by the owner only, read by thieves and by capabilities that go to sleep.
 //! - `slice_over`, `overran`: set by the tick, taken by the owner.
 //! - `log`: opened and closed by whoever keeps a log, looked at by the owner.
 //! - `counters`: written by the owner only, read by anybody.
@@ -45,6 +45,8 @@ pub(crate) struct Remote {
     has_mail: AtomicBool,
     /// From before the owner waits until it is awake again, whoever woke it.
     waiting: AtomicBool,
+    /// While the owner waits: no timer of its own will end that.
+    boundless: AtomicBool,
     slice_over: AtomicBool,
     /// Of the slice that is over, a whole further one has passed.
     overran: AtomicBool,
@@ -97,6 +99,7 @@ impl Remote {
             sleep: SleepFlag::new(),
             has_mail: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
+            boundless: AtomicBool::new(false),
             slice_over: AtomicBool::new(false),
             overran: AtomicBool::new(false),
             log: Port::new(),
@@ -218,6 +221,15 @@ impl Remote {
     /// The owner begins, or has ceased, to wait.
     pub(super) fn set_waiting(&self, on: bool) {
         self.waiting.store(on, Ordering::Relaxed);
+    }
+
+    /// The owner begins, or has ceased, to wait without a limit. SeqCst: of two that begin, one sees the other.
+    pub(super) fn set_boundless(&self, on: bool) {
+        self.boundless.store(on, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_boundless(&self) -> bool {
+        self.boundless.load(Ordering::SeqCst)
     }
 
     /// Wakes the owner if it sleeps: the last step of whoever published something for it.

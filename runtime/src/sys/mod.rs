@@ -15,6 +15,7 @@ pub(crate) mod file;
 pub(crate) mod futex;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
 
