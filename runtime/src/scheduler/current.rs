@@ -100,7 +100,7 @@ impl Drop for OsThread {
 
 /// The calling thread's place in the table; 0 where it has none: on a scheduler's own stack, and on an OS thread that
 /// cannot get one.
-#[inline]
+#[cold]
 pub(crate) fn index() -> u32 {
     match get() {
         Some(capability) => capability.running().map_or(0, Control::index),

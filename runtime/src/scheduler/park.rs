@@ -253,9 +253,26 @@ pub(crate) fn switch_point() {
 /// the time slice is over. Comes before the effect.
 #[inline]
 pub(crate) fn interruption_point() {
-    if let Some((capability, control)) = current::thread()
-        && (control.has_exception() || capability.remote().is_slice_over())
-    {
+    if let Some((capability, control)) = current::thread() {
+        interruption_point_of(capability, control);
+    }
+}
+
+/// The same for a caller that wants to know its place in the table; see [`current::index`].
+#[inline]
+pub(crate) fn interruption_point_and_index() -> u32 {
+    match current::thread() {
+        Some((capability, control)) => {
+            interruption_point_of(capability, control);
+            control.index()
+        }
+        None => current::index(),
+    }
+}
+
+#[inline]
+fn interruption_point_of(capability: &'static Capability, control: &'static Control) {
+    if control.has_exception() || capability.remote().is_slice_over() {
         interrupt(capability, control);
     }
 }

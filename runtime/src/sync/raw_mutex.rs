@@ -71,8 +71,7 @@ impl RawMutex {
     /// Waits for the lock. Interruptible on entry and while it waits; once it has the lock it returns.
     #[inline]
     pub(super) fn lock(&self) {
-        park::interruption_point();
-        let locked = locked_by(current::index());
+        let locked = locked_by(park::interruption_point_and_index());
         if self.word.compare_exchange(0, locked, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.lock_contended(locked);
         }
