@@ -3,10 +3,11 @@
 
 use bast::sync::MVar;
 use bast::{BlockedOn, Builder, EventLog, Handle, Runtime, event_log};
-use bast_tests::{deadline, on_capabilities, spawn_on, until_blocked};
+use bast_tests::{deadline, on_capabilities, spawn_on, until, until_blocked};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -232,11 +233,11 @@ fn a_small_log_keeps_the_newest_events_and_counts_the_others() {
 fn a_trace_that_is_written_while_threads_run_is_whole() {
     on_capabilities(2, || {
         let log = Handle::current().start_event_log(256).unwrap();
-        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let over = Arc::new(AtomicBool::new(false));
         let busy = spawn_on(1 - bast::capability().index(), {
             let over = Arc::clone(&over);
             move || {
-                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                while !over.load(Ordering::Relaxed) {
                     let _span = event_log::span("turn");
                     bast::yield_now();
                 }
@@ -249,7 +250,7 @@ fn a_trace_that_is_written_while_threads_run_is_whole() {
             check(&events(&log));
             bast::yield_now();
         }
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        over.store(true, Ordering::Relaxed);
         busy.join().unwrap();
     });
 }
@@ -292,5 +293,52 @@ fn a_log_outlives_its_runtime() {
         // Outside a runtime there is nobody to record it.
         event_log::event("unheard");
         drop(event_log::span("unheard"));
+    });
+}
+
+/// Whoever looks (log on, log off, export, counters, list) at random moments of a busy runtime loses it no threads.
+#[test]
+fn looking_at_random_moments_under_load_loses_no_threads() {
+    on_capabilities(2, || {
+        const ROUNDS: u64 = 100;
+        let over = Arc::new(AtomicBool::new(false));
+        let busy: Vec<_> = (0..8)
+            .map(|index| {
+                let over = Arc::clone(&over);
+                spawn_on(index, move || {
+                    let mut joined = 0;
+                    while !over.load(Ordering::Relaxed) {
+                        let mvar = Arc::new(MVar::empty());
+                        let threads = [0, 1].map(|number| {
+                            let mvar = Arc::clone(&mvar);
+                            bast::spawn(
+                                move || if number == 0 { mvar.put(7) } else { assert_eq!(mvar.take(), 7) },
+                            )
+                        });
+                        for thread in threads {
+                            thread.join().unwrap();
+                            joined += 1;
+                        }
+                        bast::yield_now();
+                    }
+                    joined
+                })
+            })
+            .collect();
+        for round in 0..ROUNDS {
+            let log = Handle::current().start_event_log(256).unwrap();
+            for _ in 0..round % 5 {
+                bast::yield_now();
+            }
+            if round % 3 == 0 {
+                check(&events(&log));
+            }
+            log.stop();
+            drop((bast::threads(), Handle::current().counters()));
+        }
+        over.store(true, Ordering::Relaxed);
+        let joined: u64 = busy.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert!(joined > 0);
+        until(|| bast::threads().len() == 1); // only the main thread is left
     });
 }

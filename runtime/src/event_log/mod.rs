@@ -79,7 +79,16 @@ impl EventLog {
 
     /// How many events were overwritten by newer ones so far.
     pub fn lost(&self) -> u64 {
-        self.rings.iter().map(|ring| ring.copy().lost).sum()
+        self.copy().iter().map(|copied| copied.lost).sum()
+    }
+
+    fn copy(&self) -> Vec<ring::Copied> {
+        let copy = || self.rings.iter().map(|ring| ring.copy()).collect();
+        match current::get() {
+            // It takes memory under locks that the capability's other threads take too.
+            Some(capability) => capability.no_park(copy),
+            None => copy(),
+        }
     }
 
     /// Writes what is recorded as a trace in the JSON format that Perfetto and Chrome open. Buffer `out` if it is a
@@ -88,7 +97,7 @@ impl EventLog {
     /// # Errors
     /// Those of `out`.
     pub fn write_chrome(&self, out: &mut impl Write) -> io::Result<()> {
-        let tracks: Vec<ring::Copied> = self.rings.iter().map(|ring| ring.copy()).collect();
+        let tracks = self.copy();
         let mut names: HashMap<u64, String> = HashMap::new();
         for control in self.runtime.controls() {
             let Some(reference) = Reference::try_new(control) else { continue };

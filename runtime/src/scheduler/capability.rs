@@ -180,8 +180,11 @@ impl Capability {
     /// Records what the running thread has to say.
     pub(crate) fn say(&self, kind: Kind, text: Cow<'static, str>) {
         let thread = self.running().and_then(Control::id).map_or(0, ThreadId::get);
-        self.follow_log();
-        self.tap.record_text(kind, thread, text);
+        // It takes memory under a lock, on the thread's own stack: nobody else may run here meanwhile.
+        self.no_park(|| {
+            self.follow_log();
+            self.tap.record_text(kind, thread, text);
+        });
     }
 
     /// Counts a thread that was spawned here.
