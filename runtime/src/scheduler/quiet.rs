@@ -20,6 +20,7 @@ use super::runtime::Inner;
 use super::{Remote, current};
 use crate::deadlock;
 use crate::sys::process;
+use crate::thread::block::BlockedOn;
 use crate::thread::control::Home;
 use crate::thread::table;
 use crate::thread::token::State;
@@ -127,7 +128,7 @@ impl Inner {
                 _ => Seen::Runs,
             };
         };
-        let for_a_thread = control.blocked_on().is_some_and(|reason| reason.is_for_a_thread());
+        let for_a_thread = control.blocked_on().is_some_and(BlockedOn::is_for_a_thread);
         let has_deadline = control.deadline_ns().load(Ordering::Relaxed) != 0;
         if control.parked_token() != Some(park) {
             Seen::Runs
