@@ -22,10 +22,13 @@ fn run(program: &str, argument: &str) -> Output {
     let id = child.id();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
-    receiver.recv_timeout(DEADLINE).map(|output| output.expect("wait for the program")).unwrap_or_else(|_| {
-        let _ = Command::new("kill").args(["-s", "KILL", &id.to_string()]).status();
-        panic!("{program} {argument}: still running")
-    })
+    match receiver.recv_timeout(DEADLINE) {
+        Ok(output) => output.expect("wait for the program"),
+        Err(_) => {
+            let _ = Command::new("kill").args(["-s", "KILL", &id.to_string()]).status();
+            panic!("{program} {argument}: still running");
+        }
+    }
 }
 
 /// The runtime's own OS threads are the only ones in that process, so it is known that nothing can happen any more.
