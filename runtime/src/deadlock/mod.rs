@@ -263,7 +263,7 @@ mod tests {
             Report { kind, threads: threads.to_vec(), threads_in_all }.to_string()
         };
         assert_eq!(
-            report(Kind::Cycle, &[one.clone()], 1),
+            report(Kind::Cycle, std::slice::from_ref(&one), 1),
             "deadlock: thread 1 \"a\" waits for a mutex that it has locked itself"
         );
         assert_eq!(
