@@ -142,7 +142,10 @@ fn every_one_of_many_cycles_is_found_when_two_cores_close_them_at_once() {
             assert_eq!(report.threads_in_all(), 2);
             let ids: Vec<ThreadId> = threads.iter().map(JoinHandle::id).collect();
             end(threads);
-            assert!(ids.into_iter().all(|id| reports_with(id).len() == 1), "reported from both sides");
+            for id in ids {
+                let reports = reports_with(id);
+                assert_eq!(reports.len(), 1, "reported from both sides: {reports:?}");
+            }
         }
     });
 }

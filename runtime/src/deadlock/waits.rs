@@ -115,7 +115,8 @@ fn walk(waiter: &'static Control, token: Token, word: &AtomicU32) -> Option<Vec<
         next = owner(unsafe { &*ptr::with_exposed_provenance::<AtomicU32>(address) })?;
         parks.push(token);
     }
-    Some(parks)
+    // The last owner may be the waiter because it was just given the mutex: then it was claimed before.
+    (waiter.parked_token() == Some(token)).then_some(parks)
 }
 
 fn has_deadline(control: &Control) -> bool {
