@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bast::Runtime;
 use bast_examples::demo;
 use bast_server::Server;
 
@@ -27,6 +28,9 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 const END_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at a process of which nothing else tells when it listens, or has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Events that the log of `bast-logged` keeps: its memory is then a megabyte and a half.
+const LOG_EVENTS: usize = 1 << 16;
 
 /// A server's name and how to start it.
 #[derive(Clone, Debug)]
@@ -67,6 +71,13 @@ pub fn servers() -> Vec<ServerUnderTest> {
         ServerUnderTest::role("bast", |args| {
             let app = demo::app(Some(&args.root))?;
             Server::bind(args.listen)?.workers(args.workers).serve(app)
+        }),
+        ServerUnderTest::role("bast-logged", |args| {
+            let app = demo::app(Some(&args.root))?;
+            let server = Server::bind(args.listen)?;
+            let runtime = Runtime::builder().capabilities(args.workers).build()?;
+            let _log = runtime.handle().start_event_log(LOG_EVENTS)?;
+            runtime.run(move || server.serve(app))
         }),
         ServerUnderTest::role("threads", |args| os_threads::serve(args.listen, reference_answer(args)?)),
         ServerUnderTest::role("green", |args| {

@@ -49,9 +49,13 @@ struct Demo {
 
 impl Demo {
     fn start(arguments: &[&str]) -> Demo {
+        Demo::start_with(arguments, Stdio::inherit())
+    }
+
+    fn start_with(arguments: &[&str], stderr: Stdio) -> Demo {
         let mut child = command(&["--listen", "127.0.0.1:0"])
             .args(arguments)
-            .stderr(Stdio::inherit())
+            .stderr(stderr)
             .spawn()
             .expect("start the demo");
         let mut line = String::new();
@@ -505,4 +509,17 @@ fn an_interrupt_ends_the_demo_after_the_request_in_hand() {
     // The server lingers on a connection until its client closes too.
     drop(busy);
     assert_eq!(demo.wait().code(), Some(0));
+}
+
+#[test]
+fn the_counters_are_printed_at_the_end_when_asked_for() {
+    let mut demo = Demo::start_with(&["--workers", "2", "--stats"], Stdio::piped());
+    assert_eq!(demo.get("/plaintext").status, 200);
+    signal(demo.child.id(), "INT");
+    let mut stats = String::new();
+    demo.child.stderr.take().expect("a pipe").read_to_string(&mut stats).expect("read until the end");
+    assert_eq!(demo.wait().code(), Some(0));
+    let accepts =
+        stats.lines().find_map(|line| line.strip_prefix("accepts ")).expect("a row for each counter");
+    assert_eq!(accepts.split_whitespace().next(), Some("1"), "{stats}");
 }

@@ -47,6 +47,8 @@ compile_error!("bast needs panic = \"unwind\": killing a thread and isolating a 
 
 mod builder;
 mod coroutine;
+pub mod deadlock;
+pub mod event_log;
 pub mod fs;
 mod future;
 mod handle;
@@ -74,6 +76,7 @@ mod timeout;
 mod timer;
 
 pub use builder::{Builder, spawn, spawn_local, spawn_with_unmask};
+pub use event_log::EventLog;
 pub use future::block_on;
 pub use handle::{JoinError, JoinHandle, Thread, current, is_interrupt, is_kill, throw_to};
 pub use local::LocalKey;
@@ -83,7 +86,8 @@ pub use mask::{
 pub use monitor::{State, ThreadInfo, threads};
 pub use offload::{offload, offload_stats, offload_timeout};
 pub use pool::OffloadStats;
-pub use runtime::{CapabilityId, Counters, Handle, Runtime, RuntimeBuilder, StackGuard, run};
+pub use runtime::{CapabilityId, Handle, Runtime, RuntimeBuilder, StackGuard, run};
+pub use scheduler::{Counters, RuntimeCounters};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use scoped::ScopedValue;
 pub use select::Select;

@@ -2,14 +2,15 @@
 //! Runtimes: sets of capabilities. Any number may live in one process; they share nothing but the address space.
 
 use crate::builder::Builder;
+use crate::event_log::EventLog;
 use crate::handle::JoinHandle;
 use crate::io_manager::CAPABILITIES_MAX;
 use crate::monitor::{self, ThreadInfo};
 use crate::pool::{Limits, OffloadStats};
-use crate::scheduler::{self, Inner, Remote, Settings, current};
+use crate::scheduler::{self, Inner, RuntimeCounters, Settings, current};
 use crate::stack::{GuardKind, SizeClass};
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ const TIME_SLICE_MIN: Duration = Duration::from_micros(100);
 /// where waiting would block the core, it does the same on an OS thread of its own.
 pub struct Runtime {
     inner: Arc<Inner>,
+    print_counters: bool,
 }
 
 /// Runs `f` as the first green thread of a runtime with default settings (a capability per CPU), and returns what it
@@ -55,8 +57,14 @@ impl Runtime {
             "a runtime cannot be run inside a green thread: spawn there, or use an OS thread"
         );
         let main = Builder::new().label("main");
-        let joined = self.handle().spawn_with(main, f).expect("failed to spawn the main thread").join();
+        let main = self.handle().spawn_with(main, f).expect("failed to spawn the main thread");
+        let joined = current::wait_for(&self.inner, || main.join());
         joined.unwrap_or_else(|error| error.resume())
+    }
+
+    /// What the capabilities have done so far; see [`RuntimeBuilder::print_counters`] for a report at the end.
+    pub fn counters(&self) -> RuntimeCounters {
+        counters_of(&self.inner)
     }
 
     /// A handle by which other OS threads, and threads of other runtimes, spawn here.
@@ -67,6 +75,10 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        if self.print_counters {
+            // A closed stderr is no reason not to shut down.
+            let _ = writeln!(io::stderr(), "{}", self.counters());
+        }
         if current::get().is_none() {
             return self.inner.shut_down();
         }
@@ -108,6 +120,7 @@ pub struct RuntimeBuilder {
     time_slice: Duration,
     spin: Duration,
     offload: Limits,
+    print_counters: bool,
 }
 
 impl Default for RuntimeBuilder {
@@ -125,6 +138,7 @@ impl Default for RuntimeBuilder {
                 threads_max: OFFLOAD_THREADS,
                 idle: OFFLOAD_IDLE,
             },
+            print_counters: false,
         }
     }
 }
@@ -183,6 +197,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Whether the [counters](Runtime::counters) are printed on stderr when the runtime is dropped, before its threads
+    /// are killed. Off if not said. (GHC's `+RTS -s`.)
+    pub fn print_counters(mut self, on: bool) -> RuntimeBuilder {
+        self.print_counters = on;
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -221,7 +242,7 @@ impl RuntimeBuilder {
             spin: self.spin,
             offload: self.offload,
         };
-        Ok(Runtime { inner: Inner::start(settings)? })
+        Ok(Runtime { inner: Inner::start(settings)?, print_counters: self.print_counters })
     }
 }
 
@@ -288,10 +309,24 @@ impl Handle {
         self.inner.pool().stats()
     }
 
-    /// What the capabilities have done since the process started.
-    pub fn counters(&self) -> Vec<Counters> {
-        self.inner.remotes().iter().copied().map(Counters::of).collect()
+    /// Starts a log of what the capabilities do, of so many events for each (256 at least, 2^24 at most, rounded up to
+    /// a power of two; 24 bytes an event). It is on until it is stopped or dropped. See [`event_log`](crate::event_log).
+    ///
+    /// # Errors
+    /// A log of this runtime is on already.
+    pub fn start_event_log(&self, events: usize) -> io::Result<EventLog> {
+        EventLog::start(&self.inner, events)
     }
+
+    /// What the capabilities have done since the runtime started. Of a runtime that is gone the numbers may be those of
+    /// a later one, which took over its capabilities' places.
+    pub fn counters(&self) -> RuntimeCounters {
+        counters_of(&self.inner)
+    }
+}
+
+fn counters_of(runtime: &Inner) -> RuntimeCounters {
+    runtime.remotes().iter().map(|remote| remote.counters().read()).collect()
 }
 
 impl fmt::Debug for Handle {
@@ -323,37 +358,4 @@ pub(crate) fn current_capability() -> Option<CapabilityId> {
     let slot = capability.remote().slot();
     let index = capability.runtime().index_of(slot)?;
     Some(CapabilityId { index: index as u16, slot })
-}
-
-/// How often things happened on one capability. The numbers only grow; a capability of a later runtime may go on
-/// with those of an earlier one, so look at differences.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Threads spawned by threads of this capability.
-    pub spawned: u64,
-    /// Threads that ended here.
-    pub finished: u64,
-    /// Times that a thread got the core.
-    pub switches: u64,
-    /// Looks at the io manager.
-    pub polls: u64,
-    /// Times that the capability went to sleep for want of work.
-    pub sleeps: u64,
-    /// Unstarted threads taken from other capabilities.
-    pub steals: u64,
-}
-
-impl Counters {
-    fn of(remote: &Remote) -> Counters {
-        let counters = remote.counters();
-        Counters {
-            spawned: counters.spawned.get(),
-            finished: counters.finished.get(),
-            switches: counters.switches.get(),
-            polls: counters.polls.get(),
-            sleeps: counters.sleeps.get(),
-            steals: counters.steals.get(),
-        }
-    }
 }

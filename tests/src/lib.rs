@@ -8,12 +8,38 @@ pub mod sys;
 use bast::net::TcpStream;
 use bast::{BlockedOn, Builder, Handle, JoinHandle};
 use std::io::Write;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 /// How long a test may take: many times what the slowest needs on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
+
+static DEADLOCKS_EXPECTED: AtomicBool = AtomicBool::new(false);
+
+/// For tests in which threads deadlock: reports of that are no failure in this process.
+pub fn expect_deadlock_reports() {
+    DEADLOCKS_EXPECTED.store(true, Ordering::SeqCst);
+}
+
+/// Every test looks out for deadlocks that the runtime reports: where none is expected a report is false, or the test
+/// is wrong.
+fn fail_on_deadlock_reports() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        if DEADLOCKS_EXPECTED.load(Ordering::SeqCst) {
+            return;
+        }
+        bast::deadlock::set_hook(|report| {
+            if !DEADLOCKS_EXPECTED.load(Ordering::SeqCst) {
+                let _ = writeln!(std::io::stderr(), "a deadlock where none was expected: {report}");
+                std::process::abort();
+            }
+        });
+    });
+}
 
 /// Runs a test. If it has not ended after 30 s the process aborts, with the name of the test: a test that hangs is a
 /// test that fails.
@@ -23,6 +49,7 @@ pub fn deadline<T>(test: impl FnOnce() -> T) -> T {
 
 /// The same with another limit, for a test that does a lot.
 pub fn deadline_within<T>(limit: Duration, test: impl FnOnce() -> T) -> T {
+    fail_on_deadlock_reports();
     let name = thread::current().name().unwrap_or("a test").to_owned();
     let (ended, over) = channel::<()>();
     let watch = thread::spawn(move || {

@@ -12,9 +12,11 @@ const RUNTIME: &[&[&str]] = &[
     &["stack"],
     &["coroutine"],
     &["thread"],
+    &["deadlock"],
     &["timer"],
     &["io_manager"],
     &["pool"],
+    &["event_log::ring"],
     &["scheduler"],
     &["time"],
     &["mask", "timeout", "scoped"],
@@ -27,6 +29,7 @@ const RUNTIME: &[&[&str]] = &[
     &["future"],
     &["signal"],
     &["monitor"],
+    &["event_log"],
     &["local", "handle", "select", "builder", "scope", "runtime", ""],
 ];
 

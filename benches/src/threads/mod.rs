@@ -6,6 +6,8 @@
 
 mod interrupt;
 mod locks;
+mod log;
+mod mutex;
 mod offload;
 pub mod options;
 mod park;
@@ -87,6 +89,8 @@ pub const MEASURES: &[Measure] = &[
         question: "what does a hop of a token cost, in a ring of 503 threads?",
         read: pass::read_ring,
     },
+    Measure { name: "log", question: "what does the event log cost while it is on?", read: log::read },
+    Measure { name: "mutex", question: "what does a mutex cost, free and waited for?", read: mutex::read },
     Measure {
         name: "interrupt",
         question: "what does it cost to kill a blocked thread, to limit a call in time, and to mask one?",

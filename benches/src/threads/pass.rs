@@ -40,12 +40,12 @@ impl Place {
             Place { runtime: two().spin(SPIN).build()?, messages: plan.count(400_000) },
         ])
     }
+}
 
-    /// The capabilities of the two that talk.
-    fn ends(&self) -> [CapabilityId; 2] {
-        let handle = self.runtime.handle();
-        [handle.capability(0), handle.capability(handle.capabilities() - 1)]
-    }
+/// The capabilities of the two that talk.
+fn ends_of(runtime: &Runtime) -> [CapabilityId; 2] {
+    let handle = runtime.handle();
+    [handle.capability(0), handle.capability(handle.capabilities() - 1)]
 }
 
 /// Reads `round` in every place in turn.
@@ -66,11 +66,14 @@ pub(super) fn read_mvar(plan: &Plan) -> io::Result<Vec<Reading>> {
         ["mvar.two.wall", "mvar.two.cpu"],
         ["mvar.two_spin.wall", "mvar.two_spin.cpu"],
     ];
-    read(plan, names, |place| {
-        let (there, back) = (Arc::new(MVar::empty()), Arc::new(MVar::empty()));
-        let ping = MVarEnd { out: Arc::clone(&there), inbound: Arc::clone(&back) };
-        ping_pong(place, ping, MVarEnd { out: back, inbound: there })
-    })
+    read(plan, names, |place| mvar_messages(&place.runtime, place.messages))
+}
+
+/// What a message costs, of so many through two MVars.
+pub(super) fn mvar_messages(runtime: &Runtime, messages: u64) -> Cost {
+    let (there, back) = (Arc::new(MVar::empty()), Arc::new(MVar::empty()));
+    let ping = MVarEnd { out: Arc::clone(&there), inbound: Arc::clone(&back) };
+    ping_pong(runtime, messages, ping, MVarEnd { out: back, inbound: there })
 }
 
 pub(super) fn read_channel(plan: &Plan) -> io::Result<Vec<Reading>> {
@@ -81,7 +84,7 @@ pub(super) fn read_channel(plan: &Plan) -> io::Result<Vec<Reading>> {
     ];
     read(plan, names, |place| {
         let ((there, at_pong), (back, at_ping)) = (channel(1), channel(1));
-        ping_pong(place, ChannelEnd(there, at_ping), ChannelEnd(back, at_pong))
+        ping_pong(&place.runtime, place.messages, ChannelEnd(there, at_ping), ChannelEnd(back, at_pong))
     })
 }
 
@@ -118,10 +121,10 @@ impl End for ChannelEnd {
     }
 }
 
-fn ping_pong<E: End>(place: &Place, ping: E, pong: E) -> Cost {
-    let exchanges = place.messages / 2;
-    let [here, there] = place.ends();
-    place.runtime.run(move || {
+fn ping_pong<E: End>(runtime: &Runtime, messages: u64, ping: E, pong: E) -> Cost {
+    let exchanges = messages / 2;
+    let [here, there] = ends_of(runtime);
+    runtime.run(move || {
         let spawned = "the limit of threads is far";
         let pong = Builder::new().on(there).spawn(move || {
             for _ in 0..=exchanges {

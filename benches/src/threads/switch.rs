@@ -36,7 +36,8 @@ pub(super) fn read(plan: &Plan) -> io::Result<Vec<Reading>> {
     Ok(readings)
 }
 
-fn rounds_of_laps(threads: u64, laps: u64, rounds: usize) -> Vec<Cost> {
+/// What a yield costs, among so many threads, in rounds of so many laps.
+pub(super) fn rounds_of_laps(threads: u64, laps: u64, rounds: usize) -> Vec<Cost> {
     let stop = Rc::new(Cell::new(false));
     let others: Vec<_> = (1..threads)
         .map(|_| {

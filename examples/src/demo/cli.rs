@@ -16,6 +16,7 @@ Options:
   --listen ADDR    address and port to listen on [default: 127.0.0.1:8080]
   --workers N      number of cores to use [default: all that the process may run on]
   --root DIR       directory of the static files [default: examples/www of the source tree]
+  --stats          print what the cores have done, at the end, on stderr
   -h, --help       print this and exit
 
 Routes:
@@ -44,11 +45,13 @@ pub struct Options {
     pub workers: Option<NonZeroUsize>,
     /// Where the static files are; `None` is [`default_root`](super::default_root).
     pub root: Option<PathBuf>,
+    /// Whether to print the runtime's counters at the end.
+    pub stats: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: None, root: None }
+        Options { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: None, root: None, stats: false }
     }
 }
 
@@ -66,6 +69,7 @@ pub fn parse<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Resul
             Long("help") | Short('h') => return Ok(Command::Help),
             Long("listen") => options.listen = named("--listen ADDR, such as 127.0.0.1:8080", &mut parser)?,
             Long("workers") => options.workers = Some(named("--workers N", &mut parser)?),
+            Long("stats") => options.stats = true,
             Long("root") => options.root = Some(parser.value()?.into()),
             other => return Err(other.unexpected()),
         }
@@ -99,7 +103,7 @@ mod tests {
     fn without_arguments_the_demo_listens_on_port_8080_of_this_host_only() {
         let options = serve(&[]);
         assert_eq!(options.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!((options.workers, options.root), (None, None));
+        assert_eq!((options.workers, options.root, options.stats), (None, None, false));
     }
 
     #[test]
@@ -108,9 +112,13 @@ mod tests {
             listen: "[::1]:9".parse().expect("an address"),
             workers: NonZeroUsize::new(3),
             root: Some("some dir".into()),
+            stats: true,
         };
-        assert_eq!(serve(&["--listen", "[::1]:9", "--workers", "3", "--root", "some dir"]), expected);
-        let twice = ["--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir"];
+        assert_eq!(
+            serve(&["--listen", "[::1]:9", "--workers", "3", "--root", "some dir", "--stats"]),
+            expected
+        );
+        let twice = ["--stats", "--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir"];
         assert_eq!(serve(&twice), expected);
     }
 
@@ -119,7 +127,7 @@ mod tests {
         for arguments in [&["--help"][..], &["-h"], &["--workers", "2", "--help"]] {
             assert_eq!(parse(arguments).expect("help"), Command::Help);
         }
-        for option in ["--listen", "--workers", "--root", "-h, --help"] {
+        for option in ["--listen", "--workers", "--root", "--stats", "-h, --help"] {
             assert!(HELP.contains(option));
         }
     }

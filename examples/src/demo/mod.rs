@@ -10,6 +10,7 @@ mod thread_list;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use bast::Runtime;
 use bast_server::file::Files;
 use bast_server::{Error, Handler, Request, Response, Router, Server};
 
@@ -73,14 +74,16 @@ fn threads(request: &mut Request<'_>) -> Response {
 pub fn serve(options: &cli::Options) -> io::Result<()> {
     let app = app(options.root.as_deref())?;
     let address = options.listen;
-    let mut server = Server::bind(address)
+    let server = Server::bind(address)
         .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))?;
+    let mut runtime = Runtime::builder().print_counters(options.stats);
     if let Some(workers) = options.workers {
-        server = server.workers(workers.get());
+        runtime = runtime.capabilities(workers.get());
     }
     // A closed stdout is no reason not to serve.
     let _ = writeln!(io::stdout(), "listening on http://{}", server.local_addr()?);
-    server.serve(app).map_err(|error| match options.workers {
+    let serve = move || server.serve(app);
+    runtime.build().and_then(|runtime| runtime.run(serve)).map_err(|error| match options.workers {
         // Of what makes a server refuse its settings, only this one came from the user.
         Some(workers) if error.kind() == io::ErrorKind::InvalidInput => {
             io::Error::new(error.kind(), format!("--workers {workers}: {error}"))

@@ -6,7 +6,7 @@ use super::listening::{BACKLOG, Listening, listener_handle};
 use super::wait::{Announced, readable};
 use super::{Operation, ToSocketAddrs, Unshared, retry};
 use crate::io_manager::Direction;
-use crate::scheduler::park;
+use crate::scheduler::{current, park};
 use crate::sys::socket::{self, option};
 use crate::thread::block::BlockedOn;
 use std::fmt;
@@ -248,6 +248,9 @@ impl TcpListener {
     /// listener. `NotConnected` after [`close`](TcpListener::close).
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (fd, peer) = self.listening.accept()?;
+        if let Some(capability) = current::get() {
+            capability.remote().counters().accepts.count();
+        }
         Ok((TcpStream::from_fd(fd), peer))
     }
 

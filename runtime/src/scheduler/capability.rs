@@ -15,16 +15,20 @@ use super::remote::{Mail, Remote};
 use super::runtime::Inner;
 use super::{current, exception, park};
 use crate::coroutine::{Coroutine, Progress, Suspender};
+use crate::event_log::ring::{Kind, Tap};
 use crate::io_manager::EVENTS_MAX;
 use crate::stack::StackPool;
 use crate::sys::clock;
 use crate::sys::epoll::{Events, Timeout};
+use crate::thread::block::BlockedOn;
 use crate::thread::body::{self, Entry, Left};
 use crate::thread::control::Reference;
 use crate::thread::list::RunQueue;
 use crate::thread::notice::Home;
-use crate::thread::{Control, Token, Woken};
+use crate::thread::token::State;
+use crate::thread::{Control, ThreadId, Token, Woken};
 use crate::timer::Timers;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hint;
@@ -64,6 +68,7 @@ pub(crate) struct Capability {
     /// Threads that are suspended while they unwind.
     unwinding_suspended: Cell<u32>,
     stopped: Cell<bool>,
+    tap: Tap,
     /// The clock on the wall, as of the last look at io.
     unix_seconds: Cell<u64>,
 }
@@ -85,6 +90,7 @@ impl Capability {
             no_park: Cell::new(0),
             unwinding_suspended: Cell::new(0),
             stopped: Cell::new(false),
+            tap: Tap::default(),
             unix_seconds: Cell::new(clock::realtime_coarse_seconds()),
             runtime,
         })
@@ -97,7 +103,7 @@ impl Capability {
             loop {
                 self.receive();
                 if switches >= POLL_EVERY || self.remote.is_slice_over() {
-                    self.remote.begin_slice();
+                    self.begin_slice();
                     self.poll(Timeout::Now);
                     switches = 0;
                 }
@@ -140,6 +146,83 @@ impl Capability {
             self.unix_seconds.set(clock::realtime_coarse_seconds());
         }
         self.unix_seconds.get()
+    }
+
+    // The event log. Each is one load and a branch while it is off.
+
+    /// Records an event of a thread.
+    #[inline]
+    pub(crate) fn trace(&self, kind: Kind, control: &Control, detail: u64) {
+        if self.remote.log().is_on() {
+            self.record(kind, control.id().map_or(0, ThreadId::get), detail);
+        }
+    }
+
+    /// Records an event of the capability.
+    #[inline]
+    fn trace_own(&self, kind: Kind, detail: u64) {
+        if self.remote.log().is_on() {
+            self.record(kind, 0, detail);
+        }
+    }
+
+    #[inline(never)]
+    fn record(&self, kind: Kind, thread: u64, detail: u64) {
+        self.follow_log();
+        self.tap.record(kind, thread, detail);
+    }
+
+    /// Writes to the log that is on now. Whoever runs when it begins has a slice in it too.
+    fn follow_log(&self) {
+        if self.tap.refresh(self.remote.log())
+            && let Some(id) = self.running().and_then(Control::id)
+        {
+            self.tap.record(Kind::Run, id.get(), 0);
+        }
+    }
+
+    /// Records what the running thread has to say.
+    pub(crate) fn say(&self, kind: Kind, text: Cow<'static, str>) {
+        let thread = self.running().and_then(Control::id).map_or(0, ThreadId::get);
+        // It takes memory under a lock, on the thread's own stack: nobody else may run here meanwhile.
+        self.no_park(|| {
+            self.follow_log();
+            self.tap.record_text(kind, thread, text);
+        });
+    }
+
+    /// Counts a thread that was spawned here.
+    #[inline]
+    pub(super) fn spawned(&self, control: &Control) {
+        self.remote.counters().spawned.count();
+        self.trace(Kind::Created, control, 0);
+    }
+
+    /// Puts a claimed thread of this capability where it will run.
+    #[inline]
+    pub(super) fn wake(&self, control: &'static Control) {
+        self.remote.counters().wakes.count();
+        self.trace_wake(control);
+        self.enqueue(control);
+    }
+
+    /// Counts a claimed thread that goes to another capability.
+    #[inline]
+    pub(super) fn wakes_elsewhere(&self, control: &'static Control) {
+        self.remote.counters().wakes_sent.count();
+        self.trace_wake(control);
+    }
+
+    #[inline]
+    fn trace_wake(&self, control: &'static Control) {
+        if self.remote.log().is_on() {
+            let cause = match control.state() {
+                State::ClaimedTimer => 1,
+                State::ClaimedInterrupt => 2,
+                _ => 0,
+            };
+            self.trace(Kind::Woken, control, cause);
+        }
     }
 
     /// Puts a thread of this capability, which the caller has, at the end of the run queue.
@@ -259,7 +342,11 @@ impl Capability {
     fn receive(&self) {
         if !self.remote.inbox().is_empty() {
             self.woken_remotely.set(true);
-            self.remote.inbox().take(|control| self.queue.push(control));
+            self.remote.inbox().take(|control| {
+                self.remote.counters().wakes_received.count();
+                self.trace(Kind::Arrived, control, 0);
+                self.queue.push(control);
+            });
         }
         if self.remote.has_mail() {
             self.read_mail();
@@ -312,6 +399,8 @@ impl Capability {
             if control.word().take() {
                 control.notice().move_home(self.remote.slot());
                 self.remote.counters().steals.count();
+                let from = self.runtime.index_of(fullest.slot()).unwrap_or_default();
+                self.trace(Kind::Stolen, control, from as u64);
                 return Some(control);
             }
         }
@@ -325,6 +414,8 @@ impl Capability {
             return;
         }
         self.stacks.borrow_mut().release_idle();
+        self.publish_stack_counts();
+        self.follow_log();
         if self.spin() {
             return;
         }
@@ -334,7 +425,15 @@ impl Capability {
         // The second look; see Note in `sleep.rs`. Without it a wake between the last look and the flag is lost.
         if !self.remote.has_work() && !self.runtime.has_stealable() {
             self.remote.counters().sleeps.count();
-            self.poll(self.time_to_next_timer());
+            self.trace_own(Kind::Sleep, 0);
+            let limit = self.time_to_next_timer();
+            if matches!(limit, Timeout::Never) {
+                self.remote.set_boundless(true);
+                self.runtime.look_whether_quiet();
+            }
+            self.poll(limit);
+            self.remote.set_boundless(false);
+            self.trace_own(Kind::Awake, 0);
         }
         self.remote.sleep().retract();
         self.remote.set_waiting(false);
@@ -347,6 +446,7 @@ impl Capability {
         if spin_ns == 0 || !self.woken_remotely.replace(false) {
             return false;
         }
+        self.remote.counters().spins.count();
         let end_ns = clock::monotonic_ns() + spin_ns;
         loop {
             for _ in 0..SPINS_PER_CLOCK {
@@ -359,6 +459,29 @@ impl Capability {
                 return false;
             }
         }
+    }
+
+    #[cold]
+    fn begin_slice(&self) {
+        if self.remote.begin_slice() {
+            self.trace_own(Kind::Stall, 0);
+        }
+        self.publish_stack_counts();
+    }
+
+    /// Lets others see how many stacks there are.
+    fn publish_stack_counts(&self) {
+        let counts = self.stacks.borrow().counts();
+        let counters = self.remote.counters();
+        let given_back = counts.given_back + counts.trimmed;
+        let before = counters.stacks_given_back.get() + counters.stacks_trimmed.get();
+        if given_back > before {
+            self.trace_own(Kind::GiveBack, given_back - before);
+        }
+        counters.stacks.set(counts.slots as u64);
+        counters.stacks_warm.set(counts.warm as u64);
+        counters.stacks_given_back.set(counts.given_back);
+        counters.stacks_trimmed.set(counts.trimmed);
     }
 
     fn time_to_next_timer(&self) -> Timeout {
@@ -375,8 +498,10 @@ impl Capability {
     fn poll(&self, timeout: Timeout) {
         self.remote.counters().polls.count();
         let mut events = self.events.borrow_mut();
-        if let Err(error) = self.remote.io().poll(&mut events, timeout, park::wake_all) {
-            panic!("io manager: epoll_wait failed: {error}");
+        match self.remote.io().poll(&mut events, timeout, park::wake_all) {
+            Ok(0) => {}
+            Ok(count) => self.trace_own(Kind::Poll, count as u64),
+            Err(error) => panic!("io manager: epoll_wait failed: {error}"),
         }
         drop(events);
         self.unix_seconds.set(clock::realtime_coarse_seconds());
@@ -384,6 +509,7 @@ impl Capability {
         if timers.next_ns().is_some() {
             timers.expire(clock::monotonic_ns(), |token| {
                 if let Some(claim) = Control::claim(token, Woken::Timer) {
+                    self.remote.counters().timers.count();
                     park::ready(claim);
                 }
             });
@@ -402,6 +528,7 @@ impl Capability {
         let coroutine = unsafe { control.owned() }.coroutine.get();
         // SAFETY: as above; nobody else looks at the coroutine, and the thread itself does not.
         let coroutine = unsafe { &mut *coroutine };
+        self.trace(Kind::Run, control, u64::from(coroutine.is_none()));
         let coroutine = match coroutine {
             Some(coroutine) => coroutine,
             None => match self.start(control) {
@@ -423,8 +550,14 @@ impl Capability {
     #[inline]
     fn serve(&self, control: &'static Control) {
         match self.request.take().expect("a thread suspends itself for a reason") {
-            Request::Yield => self.queue.push(control),
+            Request::Yield => {
+                self.trace(Kind::Yield, control, 0);
+                self.queue.push(control);
+            }
             Request::Park { token, commit } => {
+                if self.remote.log().is_on() {
+                    self.trace(Kind::Park, control, control.blocked_on().map_or(0, BlockedOn::pack));
+                }
                 control.word().parked(token);
                 // SAFETY: the commit is on the stack of the parked thread, which stays as it is: even if the commit
                 // publishes the token and another core claims it at once, only this loop resumes the thread.
@@ -441,7 +574,10 @@ impl Capability {
         // SAFETY: we have the thread.
         let class = unsafe { control.owned() }.stack_class.get();
         match self.stacks.borrow_mut().take(class) {
-            Ok(stack) => Some(Coroutine::new(stack, move |suspender| main(control, suspender))),
+            Ok(stack) => {
+                self.remote.counters().started.count();
+                Some(Coroutine::new(stack, move |suspender| main(control, suspender)))
+            }
             Err(error) => {
                 // SAFETY: we have the thread, which never ran.
                 announce(unsafe { body::enter(control, Entry::Cancel(Box::new(error))) });
@@ -461,12 +597,24 @@ impl Capability {
 
     fn finish(&self, control: &'static Control) {
         self.timers.borrow_mut().forget(control);
+        if self.remote.log().is_on() {
+            self.trace_end(control);
+        }
         control.word().finished();
         exception::release_throwers(control);
         self.remote.counters().finished.count();
         // SAFETY: this is the reference that the running thread held.
         unsafe { control.release() };
         self.runtime.thread_ended();
+    }
+
+    /// Records that a thread is over, and its name, which goes with it.
+    #[cold]
+    fn trace_end(&self, control: &'static Control) {
+        self.trace(Kind::End, control, 0);
+        if let (Some(id), Some(label)) = (control.id(), Reference::new(control).label()) {
+            self.tap.record_name(id.get(), label.to_string());
+        }
     }
 }
 

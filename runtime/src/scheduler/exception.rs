@@ -25,6 +25,7 @@
 use super::park::{self, Point};
 use super::remote::Remote;
 use super::{Capability, Mail, current};
+use crate::event_log::ring::Kind;
 use crate::sys::clock;
 use crate::thread::block::BlockedOn;
 use crate::thread::body::Payload;
@@ -59,6 +60,8 @@ fn deliver_pending(capability: &Capability, control: &'static Control, point: Po
         && !park::is_unwinding()
         && let Some(payload) = next(control)
     {
+        capability.remote().counters().exceptions.count();
+        capability.trace(Kind::Exception, control, 0);
         park::resume_unwind(payload);
     }
 }
@@ -119,6 +122,7 @@ impl Capability {
     /// The home's part: ends the park of a thread that may receive what was sent to it.
     pub(super) fn interrupt(&self, thread: Reference) {
         let control = thread.control();
+        self.trace(Kind::Interrupted, control, 0);
         // Before the look at the home: who sees a thread parked sees the home in which it started.
         let state = control.state();
         if control.home() != Home::Capability(self.remote().slot()) {

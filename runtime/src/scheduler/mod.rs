@@ -5,11 +5,13 @@
 //! they are suspended (`park.rs`); timers, pollers and messages only name the parks that may end.
 
 mod capability;
+mod counters;
 pub(crate) mod current;
 mod describe;
 pub(crate) mod exception;
 mod inbox;
 pub(crate) mod park;
+mod quiet;
 mod remote;
 mod runtime;
 mod sleep;
@@ -28,6 +30,7 @@ mod linked {
 }
 
 pub(crate) use capability::Capability;
+pub use counters::{Counters, RuntimeCounters};
 pub(crate) use park::{park, wake_all};
 pub(crate) use remote::{Mail, Remote};
 pub(crate) use runtime::{Inner, Settings};

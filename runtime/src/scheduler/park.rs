@@ -167,7 +167,10 @@ fn park_os(reason: BlockedOn, deadline_ns: Option<u64>, commit: &mut dyn FnMut(T
     let control = current::os_thread();
     let token = control.begin_park(reason);
     control.word().parked(token);
+    let _waiting = current::os_thread_waits();
     let waits = commit(token);
+    // It may be the last of which something could be hoped.
+    current::look_whether_quiet();
     // A thread of the off-load pool lets another take its place meanwhile.
     pool::while_waiting(|| sleep_os(control, token, waits, deadline_ns))
 }
@@ -204,10 +207,26 @@ pub(crate) fn ready(claim: Claim) {
             futex::wake(control.word().atomic());
         }
         Home::Capability(slot) => match current::get() {
-            Some(capability) if capability.remote().slot() == slot => capability.enqueue(control),
-            _ => Remote::of(slot).push(control),
+            Some(capability) if capability.remote().slot() == slot => capability.wake(control),
+            here => {
+                if let Some(capability) = here {
+                    capability.wakes_elsewhere(control);
+                }
+                Remote::of(slot).push(control);
+            }
         },
     }
+}
+
+/// Ends the calling thread's own park, in its commit, as if it had been for nothing: not by an event. False: somebody
+/// else has ended it.
+pub(crate) fn withdraw(token: Token) -> bool {
+    let Some(claim) = Control::claim(token, Woken::Timer) else { return false };
+    // An OS thread is on its own stack, and looks at its park word before it sleeps.
+    if claim.control().home() != Home::OsThread {
+        ready(claim);
+    }
+    true
 }
 
 /// Ends the park that `token` names, if it is not over.
@@ -274,9 +293,26 @@ pub(crate) fn switch_point() {
 /// the time slice is over. Comes before the effect.
 #[inline]
 pub(crate) fn interruption_point() {
-    if let Some((capability, control)) = current::thread()
-        && (control.notice().has_exception() || capability.remote().is_slice_over())
-    {
+    if let Some((capability, control)) = current::thread() {
+        interruption_point_of(capability, control);
+    }
+}
+
+/// The same for a caller that wants to know its place in the table; see [`current::index`].
+#[inline]
+pub(crate) fn interruption_point_and_index() -> u32 {
+    match current::thread() {
+        Some((capability, control)) => {
+            interruption_point_of(capability, control);
+            control.index()
+        }
+        None => current::index(),
+    }
+}
+
+#[inline]
+fn interruption_point_of(capability: &'static Capability, control: &'static Control) {
+    if control.notice().has_exception() || capability.remote().is_slice_over() {
         interrupt(capability, control);
     }
 }

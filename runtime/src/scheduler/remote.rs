@@ -7,20 +7,23 @@
 //!
 //! # Fields: who may touch what, when
 //! - `inbox`, `nursery`, `placed`, `mail`, `io`, `sleep`: anybody.
-//! - `waiting`: written by the owner only, read by thieves.
-//! - `slice_over`: set by the tick, taken by the owner.
+//! - `waiting`, `boundless`: written by the owner only, read by thieves and by capabilities that go to sleep.
+//! - `slice_over`, `overran`: set by the tick, taken by the owner.
+//! - `log`: opened and closed by whoever keeps a log, looked at by the owner.
 //! - `counters`: written by the owner only, read by anybody.
 
+use super::counters::Cells;
 use super::exception;
 use super::inbox::Inbox;
 use super::sleep::SleepFlag;
+use crate::event_log::ring::Port;
 use crate::io_manager::{CAPABILITIES_MAX, IoManager};
 use crate::thread::Control;
 use crate::thread::control::Reference;
 use crossbeam_queue::SegQueue;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 static SLOTS: [OnceLock<Remote>; CAPABILITIES_MAX] = [const { OnceLock::new() }; CAPABILITIES_MAX];
@@ -42,45 +45,17 @@ pub(crate) struct Remote {
     has_mail: AtomicBool,
     /// From before the owner waits until it is awake again, whoever woke it.
     waiting: AtomicBool,
+    /// While the owner waits: no timer of its own will end that.
+    boundless: AtomicBool,
     slice_over: AtomicBool,
+    /// Of the slice that is over, a whole further one has passed.
+    overran: AtomicBool,
+    log: Port,
     io: IoManager,
     nursery: SegQueue<&'static Control>,
     placed: SegQueue<&'static Control>,
     mail: Mutex<Vec<Mail>>,
-    counters: Counters,
-}
-
-/// How often things happened. Only the owner writes, by a load and a store.
-#[derive(Default)]
-#[repr(align(128))]
-pub(crate) struct Counters {
-    /// Threads spawned by threads of this capability.
-    pub(crate) spawned: Counter,
-    /// Threads that ended here.
-    pub(crate) finished: Counter,
-    /// Resumes.
-    pub(crate) switches: Counter,
-    /// Waits for io events, with or without a result.
-    pub(crate) polls: Counter,
-    /// Waits that could have slept.
-    pub(crate) sleeps: Counter,
-    /// Threads taken from another capability's nursery.
-    pub(crate) steals: Counter,
-}
-
-#[derive(Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds one. For the owner only.
-    #[inline]
-    pub(crate) fn count(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    counters: Cells,
 }
 
 impl Remote {
@@ -101,6 +76,8 @@ impl Remote {
             }
         };
         in_use[slot] = true;
+        remote.counters.reset();
+        remote.log.clear();
         Ok(remote)
     }
 
@@ -122,12 +99,15 @@ impl Remote {
             sleep: SleepFlag::new(),
             has_mail: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
+            boundless: AtomicBool::new(false),
             slice_over: AtomicBool::new(false),
+            overran: AtomicBool::new(false),
+            log: Port::new(),
             io: IoManager::new()?,
             nursery: SegQueue::new(),
             placed: SegQueue::new(),
             mail: Mutex::new(Vec::new()),
-            counters: Counters::default(),
+            counters: Cells::default(),
         })
     }
 
@@ -150,7 +130,14 @@ impl Remote {
         &self.sleep
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
+    /// Where the owner finds the ring for its events.
+    #[inline]
+    pub(crate) fn log(&self) -> &Port {
+        &self.log
+    }
+
+    #[inline]
+    pub(crate) fn counters(&self) -> &Cells {
         &self.counters
     }
 
@@ -236,6 +223,15 @@ impl Remote {
         self.waiting.store(on, Ordering::Relaxed);
     }
 
+    /// The owner begins, or has ceased, to wait without a limit. SeqCst: of two that begin, one sees the other.
+    pub(super) fn set_boundless(&self, on: bool) {
+        self.boundless.store(on, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_boundless(&self) -> bool {
+        self.boundless.load(Ordering::SeqCst)
+    }
+
     /// Wakes the owner if it sleeps: the last step of whoever published something for it.
     pub(super) fn nudge(&self) {
         if self.sleep.must_wake() {
@@ -251,6 +247,9 @@ impl Remote {
 
     /// Says that the time slice is over.
     pub(super) fn end_slice(&self) {
+        if self.is_slice_over() {
+            self.overran.store(true, Ordering::Relaxed);
+        }
         self.slice_over.store(true, Ordering::Relaxed);
     }
 
@@ -259,8 +258,15 @@ impl Remote {
         self.slice_over.load(Ordering::Relaxed)
     }
 
-    pub(super) fn begin_slice(&self) {
+    /// A new slice begins. True: a thread held the capability for a whole one longer than it should have.
+    pub(super) fn begin_slice(&self) -> bool {
         self.slice_over.store(false, Ordering::Relaxed);
+        let overran = self.overran.load(Ordering::Relaxed);
+        if overran {
+            self.overran.store(false, Ordering::Relaxed);
+            self.counters.stalls.count();
+        }
+        overran
     }
 }
 

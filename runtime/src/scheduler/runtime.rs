@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What the capabilities of one runtime share, and how they are started and stopped.
 
+use super::quiet::Quiet;
 use super::remote::{Mail, Remote};
 use super::tick::Tick;
 use super::{Capability, describe, exception};
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     stopped: AtomicBool,
     tick: Tick,
     pool: Arc<Pool>,
+    quiet: Quiet,
     ended: Condvar,
     os_threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -90,6 +92,7 @@ impl Inner {
             stopping: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             tick: Tick::default(),
+            quiet: Quiet::default(),
             ended: Condvar::new(),
             os_threads: Mutex::default(),
         });
@@ -160,6 +163,10 @@ impl Inner {
 
     pub(super) fn tick(&self) -> &Tick {
         &self.tick
+    }
+
+    pub(super) fn quiet(&self) -> &Quiet {
+        &self.quiet
     }
 
     /// Where a thread that is spawned from outside goes: in turn.

@@ -88,7 +88,7 @@ where
     // SAFETY: the caller's promise: the body may run, and be joined, on any OS thread.
     let (control, joiner) = unsafe { prepare(runtime, remote.slot(), how.label, class, f)? };
     match here {
-        Some(capability) => capability.remote().counters().spawned.count(),
+        Some(capability) => capability.spawned(control),
         None if runtime.is_stopping_beyond_doubt() => {
             cancel(control);
             return Err(shutting_down());
@@ -136,7 +136,7 @@ where
     // the closure runs and is dropped here. A `T` that is not Send makes a joiner that is not Send.
     let (control, joiner) =
         unsafe { prepare(capability.runtime(), capability.remote().slot(), how.label, class, f)? };
-    capability.remote().counters().spawned.count();
+    capability.spawned(control);
     let taken = control.word().take();
     assert!(taken, "spawn: nobody else knows the thread yet");
     capability.enqueue(control);

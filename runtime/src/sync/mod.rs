@@ -19,8 +19,9 @@
 //! unwinds there, whether it would have had to wait or not. One that has had its effect returns normally. What runs in
 //! destructors (unlocking, dropping an end of a channel) never is.
 //!
-//! There is no detection of threads that wait for what can never come: they wait until they are killed, and are in
-//! [`bast::threads`](crate::threads) with what they are blocked on.
+//! A cycle of mutexes is reported when a lock closes it, and that nothing in the process can happen any more
+//! ([`bast::deadlock`](crate::deadlock)). Other threads that wait for what can never come are not found: they wait until
+//! they are killed, and are in [`bast::threads`](crate::threads) with what they are blocked on.
 
 mod arm;
 mod barrier;

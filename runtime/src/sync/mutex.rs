@@ -16,7 +16,8 @@ use std::time::Duration;
 /// used for in green threads. It works between green threads, of one capability or several, and plain OS threads.
 ///
 /// There is no poisoning: a thread that panics or is killed with the guard gives the lock up as its destructors run.
-/// Locking a mutex that the same thread has is a deadlock (which a kill ends).
+/// Locking a mutex that the same thread has is a deadlock, as is a longer cycle of threads and mutexes: it is reported
+/// ([`bast::deadlock`](crate::deadlock)), and a kill ends it.
 ///
 /// # Fairness
 /// Newcomers may get a free lock before those who wait for it, which keeps it busy while a waiter is being woken. A

@@ -270,6 +270,11 @@ pub(super) struct Waiter<T> {
 }
 
 impl<T> Waiter<T> {
+    /// The waiter's place in the table.
+    pub(super) fn index(&self) -> u32 {
+        self.claim.control().index()
+    }
+
     /// What the waiter offers, or where what it wants is to be put.
     #[inline]
     pub(super) fn slot(&mut self) -> &mut Option<T> {

@@ -7,6 +7,7 @@ pub(crate) mod affinity;
 #[cfg(test)]
 pub(crate) mod child;
 pub(crate) mod clock;
+pub(crate) mod cycles;
 pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod fault;
@@ -16,6 +17,7 @@ pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod pidfd;
 pub(crate) mod pipe;
+pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
 

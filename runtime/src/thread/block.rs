@@ -94,6 +94,49 @@ impl BlockedOn {
         kind << KIND_SHIFT | detail & ((1 << KIND_SHIFT) - 1)
     }
 
+    /// Packs a mutex whose word is at `address`. [`unpack`](BlockedOn::unpack) leaves the address out.
+    pub(crate) fn pack_mutex(address: usize) -> u64 {
+        let address = address as u64;
+        debug_assert!(address >> KIND_SHIFT == 0, "block: user space ends far below");
+        BlockedOn::Mutex.pack() | address
+    }
+
+    /// The address that [`pack_mutex`](BlockedOn::pack_mutex) was given.
+    pub(crate) fn unpack_mutex(word: u64) -> Option<usize> {
+        let address = word & ((1 << KIND_SHIFT) - 1);
+        (word - address == BlockedOn::Mutex.pack() && address != 0).then_some(address as usize)
+    }
+
+    /// Whether only another thread can end the wait: not the clock, the kernel or an OS thread's work.
+    pub(crate) fn is_for_a_thread(self) -> bool {
+        match self {
+            BlockedOn::Direction(_)
+            | BlockedOn::Join(_)
+            | BlockedOn::Mutex
+            | BlockedOn::Condvar
+            | BlockedOn::MVar
+            | BlockedOn::Receive
+            | BlockedOn::Send
+            | BlockedOn::RwLock
+            | BlockedOn::Semaphore
+            | BlockedOn::Barrier
+            | BlockedOn::Once
+            | BlockedOn::ThrowTo(_)
+            | BlockedOn::Scope => true,
+            BlockedOn::Timer
+            | BlockedOn::Read(_)
+            | BlockedOn::Write(_)
+            | BlockedOn::Accept(_)
+            | BlockedOn::Connect(_)
+            | BlockedOn::Signal
+            // Descriptors and timers may be among the things.
+            | BlockedOn::Select
+            | BlockedOn::Offload
+            | BlockedOn::Process
+            | BlockedOn::Future => false,
+        }
+    }
+
     /// The reason in a packed word.
     pub(crate) fn unpack(word: u64) -> Option<BlockedOn> {
         let detail = word & ((1 << KIND_SHIFT) - 1);
@@ -192,5 +235,14 @@ mod tests {
             assert_eq!(BlockedOn::unpack(reason.pack()), Some(reason));
         }
         assert_eq!(BlockedOn::unpack(0), None);
+    }
+
+    #[test]
+    fn the_address_of_a_mutex_survives_packing_and_is_no_other_reasons() {
+        let word = BlockedOn::pack_mutex(0x7fff_1234_5678);
+        assert_eq!(BlockedOn::unpack(word), Some(BlockedOn::Mutex));
+        assert_eq!(BlockedOn::unpack_mutex(word), Some(0x7fff_1234_5678));
+        assert_eq!(BlockedOn::unpack_mutex(BlockedOn::Mutex.pack()), None);
+        assert_eq!(BlockedOn::unpack_mutex(BlockedOn::Read(7).pack()), None);
     }
 }

@@ -306,6 +306,17 @@ impl Control {
         BlockedOn::unpack(self.block.load(Ordering::Relaxed))
     }
 
+    /// The thread, which is parked, waits for the mutex whose word is at `address`.
+    pub(crate) fn awaits_mutex(&self, address: usize) {
+        // Release: who reads the address sees that the thread is parked.
+        self.block.store(BlockedOn::pack_mutex(address), Ordering::Release);
+    }
+
+    /// The address that the thread gave, if it waits for a mutex.
+    pub(crate) fn awaited_mutex(&self) -> Option<usize> {
+        BlockedOn::unpack_mutex(self.block.load(Ordering::Acquire))
+    }
+
     /// Fetches the top of the thread's stack into the cache. For whoever has the thread; a look at a thread that
     /// somebody else has would fetch the wrong lines, no more.
     #[inline]
