@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::io;
 use std::mem;
 
-use crate::http1::parse::Head;
+use crate::http1::head::Head;
 
 /// A new input buffer: holds the head of nearly every request, and ten or more pipelined ones.
 const INPUT_BYTES: usize = 8 << 10;

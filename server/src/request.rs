@@ -156,9 +156,9 @@ impl<'c> Request<'c> {
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         match self.input.head.framing {
-            crate::http1::parse::Framing::Empty => Some(0),
-            crate::http1::parse::Framing::Sized(length) => Some(length),
-            crate::http1::parse::Framing::Chunked => None,
+            crate::http1::head::Framing::Empty => Some(0),
+            crate::http1::head::Framing::Sized(length) => Some(length),
+            crate::http1::head::Framing::Chunked => None,
         }
     }
 

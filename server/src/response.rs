@@ -13,8 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::buffer;
+use crate::class::{is_field_value, is_token};
 use crate::http1::stream::BodyWriter;
-use crate::message::{Status, is_field_value, is_token};
+use crate::message::Status;
 
 /// An answer to a request.
 ///

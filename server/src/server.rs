@@ -13,11 +13,11 @@ use bast::signal::{Signal, Signals};
 use bast::sync::Receiver;
 use bast::{Builder, JoinHandle, Runtime, Thread};
 
+use crate::class::is_field_value;
 use crate::handler::Handler;
 use crate::http1::serve::Service;
 use crate::listener;
 use crate::load::LoadTable;
-use crate::message::is_field_value;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::shutdown::{Event, Shutdown};
