@@ -72,24 +72,26 @@ pub(crate) fn token_len(bytes: &[u8]) -> usize {
     len_of(bytes, TOKEN)
 }
 
-/// How many of the first bytes can be a host name or an IPv4 address.
-#[inline]
-pub(crate) fn host_len(bytes: &[u8]) -> usize {
-    len_of(bytes, HOST)
-}
-
 /// How many of the first bytes can be a request target.
 pub(crate) fn target_len(bytes: &[u8]) -> usize {
     len_of(bytes, TARGET)
 }
 
+/// Can all of these bytes be in a host name or an IPv4 address?
+#[inline]
+pub(crate) fn is_host(bytes: &[u8]) -> bool {
+    let classes = |bytes: &[u8]| bytes.iter().fold(HOST, |all, &byte| all & CLASSES[usize::from(byte)]);
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().all(|word| classes(word) != 0) && classes(rest) != 0
+}
+
 /// How many of the first bytes can be a request target up to its query.
 #[inline]
 pub(crate) fn path_len(bytes: &[u8]) -> usize {
-    let suspects = |word| {
-        below(word, b'!') | not_ascii(word) | equal(word, 0x7f) | equal(word, b'#') | equal(word, b'?')
-    };
-    len_by_words(bytes, PATH, suspects)
+    // With its second highest bit set, `?` is DEL.
+    len_by_words(bytes, PATH, |word| {
+        below(word, b'!') | word | equal(word | EACH << 6, 0x7f) | equal(word, b'#')
+    })
 }
 
 /// How many of the first bytes can stand in a field value.
@@ -108,20 +110,20 @@ fn len_of(bytes: &[u8], class: u8) -> usize {
 /// the first of them (not those behind it) has to be one for which it was meant.
 #[inline]
 fn len_by_words(bytes: &[u8], class: u8, suspects: impl Fn(u64) -> u64) -> usize {
-    let mut len = 0;
-    while let Some(word) = bytes[len..].first_chunk() {
+    let mut rest = bytes;
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
         let suspects = suspects(u64::from_le_bytes(*word)) & HIGHEST_BITS;
         if suspects == 0 {
-            len += word.len();
+            rest = behind;
             continue;
         }
-        let at = len + suspects.trailing_zeros() as usize / 8;
-        if !is(bytes[at], class) {
-            return at;
+        let good = suspects.trailing_zeros() as usize / 8;
+        if !is(word[good], class) {
+            return bytes.len() - rest.len() + good;
         }
-        len = at + 1;
+        rest = &rest[good + 1..];
     }
-    len + len_of(&bytes[len..], class)
+    bytes.len() - rest.len() + len_of(rest, class)
 }
 
 /// A one in each byte of a word.
@@ -141,12 +143,6 @@ fn below(word: u64, limit: u8) -> u64 {
 #[inline]
 fn equal(word: u64, byte: u8) -> u64 {
     below(word ^ (EACH * u64::from(byte)), 1)
-}
-
-/// The bytes that are not ASCII.
-#[inline]
-fn not_ascii(word: u64) -> u64 {
-    word
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::message::{Status, Version, list};
 pub(crate) const TOO_MANY_FIELDS: Refusal =
     Refusal { status: Status::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: "too many header fields" };
 
-/// Reads the field lines at `at` into `fields`, up to the blank line that ends them. Returns what they said of the message, and
-/// where the blank line ends.
+/// Reads the field lines at `at` into `fields`, up to the blank line that ends them, and takes note of what they say of
+/// the message. Returns where the blank line ends.
 ///
 /// # Errors
 /// The refusal to answer with. Of fields that are not complete it may say anything.
@@ -24,14 +24,14 @@ pub(crate) fn field_lines(
     mut at: usize,
     fields_max: usize,
     fields: &mut Vec<Field>,
-) -> Result<(Seen, usize), Refusal> {
-    let mut seen = Seen::default();
+    seen: &mut Seen,
+) -> Result<usize, Refusal> {
     fields.clear();
     loop {
         let line = &bytes[at..];
         let name_len = token_len(line);
         if line.get(name_len) != Some(&b':') || name_len == 0 {
-            return if line.starts_with(b"\r\n") { Ok((seen, at + 2)) } else { Err(bad_name(line)) };
+            return if line.starts_with(b"\r\n") { Ok(at + 2) } else { Err(bad_name(line)) };
         }
         let mut start = name_len + 1;
         while is_white_space(line.get(start)) {

@@ -108,7 +108,8 @@ fn read(bytes: &[u8], start: usize, limits: &Limits, head: &mut Head) -> Result<
     if head.target.of(bytes)[0] != b'/' || head.well_known == Some(Method::Connect) {
         other_form(bytes, head)?;
     }
-    let (seen, end) = field_lines(bytes, fields_at, limits.fields_max, &mut head.fields)?;
+    let mut seen = Seen::default();
+    let end = field_lines(bytes, fields_at, limits.fields_max, &mut head.fields, &mut seen)?;
     conclude(head, &seen)?;
     head.len = end;
     Ok(())

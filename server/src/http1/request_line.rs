@@ -1,7 +1,7 @@
 //! The request line: method, target in its four forms, version (RFC 9112 §3); and the authority, which `Host` is too.
 #![forbid(unsafe_code)]
 
-use crate::class::{host_len, path_len, target_len, token_len};
+use crate::class::{is_host, path_len, target_len, token_len};
 use crate::http1::head::{Head, Refusal, Span, bad};
 use crate::message::{Method, Status, Version};
 
@@ -36,10 +36,14 @@ pub(crate) fn request_line(bytes: &[u8], start: usize, head: &mut Head) -> Resul
         Some(b'#' | 0x80..) => return Err(bad("byte not allowed in a request target")),
         _ => return Err(MALFORMED),
     }
-    head.version = match bytes[target_end..].first_chunk() {
-        Some(b" HTTP/1.1\r\n") => Version::Http11,
-        Some(b" HTTP/1.0\r\n") => Version::Http10,
-        _ => return Err(odd_version(&bytes[start..])),
+    // As one comparison each; a match on the bytes would be taken byte by byte.
+    let version: Option<&[u8; 11]> = bytes[target_end..].first_chunk();
+    head.version = if version == Some(b" HTTP/1.1\r\n") {
+        Version::Http11
+    } else if version == Some(b" HTTP/1.0\r\n") {
+        Version::Http10
+    } else {
+        return Err(odd_version(&bytes[start..]));
     };
     head.well_known = well_known;
     head.method = Span::new(start, method_end);
@@ -115,7 +119,12 @@ pub(crate) fn is_authority(value: &[u8]) -> bool {
     if value.first() == Some(&b'[') {
         return is_literal(value);
     }
-    is_port(&value[host_len(value)..])
+    let digits = value.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let host = match &value[..value.len() - digits] {
+        [host @ .., b':'] => host,
+        _ => value,
+    };
+    is_host(host)
 }
 
 /// The same for `"[" IP-literal "]" [ ":" port ]`.
@@ -124,15 +133,10 @@ fn is_literal(value: &[u8]) -> bool {
     let Some(end) = value.iter().position(|&byte| byte == b']') else { return false };
     let address = &value[1..end];
     !address.is_empty()
-        && address.split(|&byte| byte == b':').all(|part| host_len(part) == part.len())
-        && is_port(&value[end + 1..])
-}
-
-/// Nothing, or a colon and digits.
-fn is_port(rest: &[u8]) -> bool {
-    match rest {
-        [] => true,
-        [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
-        _ => false,
-    }
+        && address.split(|&byte| byte == b':').all(|part| is_host(part))
+        && match &value[end + 1..] {
+            [] => true,
+            [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
+            _ => false,
+        }
 }
