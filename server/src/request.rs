@@ -51,6 +51,7 @@ impl<'c> Request<'c> {
     }
 
     /// The method.
+    #[inline]
     #[must_use]
     pub fn method(&self) -> Method<'_> {
         self.input.head.method(self.head_bytes())
