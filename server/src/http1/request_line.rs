@@ -133,7 +133,7 @@ fn is_literal(value: &[u8]) -> bool {
     let Some(end) = value.iter().position(|&byte| byte == b']') else { return false };
     let address = &value[1..end];
     !address.is_empty()
-        && address.split(|&byte| byte == b':').all(|part| is_host(part))
+        && address.split(|&byte| byte == b':').all(is_host)
         && match &value[end + 1..] {
             [] => true,
             [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::buffer::{Input, PooledInput};
+use crate::buffer::Input;
 use crate::date;
 use crate::handler::Handler;
 use crate::http1::body::{RequestBody, Step};
@@ -27,7 +27,7 @@ use crate::http1::head::{Framing, Head, Refusal};
 use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
 use crate::http1::stream::BodyWriter;
-use crate::http1::wire::{HELD_BYTES_MAX, Output, Wire};
+use crate::http1::wire::{HELD_BYTES_MAX, Loan, Output, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version};
 use crate::request::Request;
@@ -69,22 +69,21 @@ enum After {
 /// Serves one connection to its end.
 pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     let mut first = true;
-    while let Some(mut input) = await_request(wire, service, first) {
+    while let Some(mut buffers) = await_request(wire, service, first) {
         first = false;
         loop {
-            match exchange(wire, service, peer, input.get()) {
+            match exchange(wire, service, peer, buffers.input()) {
                 After::Request => {}
                 After::Idle => break,
                 After::Close => return,
-                After::Linger => return linger(wire, service, input.get()),
+                After::Linger => return linger(wire, service, buffers.input()),
             }
         }
-        wire.release_output();
     }
 }
 
 /// Waits for the first bytes of a request, holding no buffer meanwhile. `None` where the connection is over.
-fn await_request(wire: &Wire, service: &Service, first: bool) -> Option<PooledInput> {
+fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<Loan<'w>> {
     let transport = wire.activity().transport();
     wire.activity().enter(Phase::Idle);
     // A new connection's request is often there already: look before waiting, which takes a registration.
@@ -98,9 +97,9 @@ fn await_request(wire: &Wire, service: &Service, first: bool) -> Option<PooledIn
         if wait {
             transport.wait_readable().ok()?;
         }
-        let mut input = PooledInput::take();
+        let mut buffers = wire.borrow_buffers();
         let mut nothing = false;
-        let received = input.get().fill(0, |room| {
+        let received = buffers.input().fill(0, |room| {
             if wait {
                 return transport.read(room);
             }
@@ -112,7 +111,7 @@ fn await_request(wire: &Wire, service: &Service, first: bool) -> Option<PooledIn
         match received {
             Ok(0) if nothing => {}
             Ok(0) | Err(_) => return None,
-            Ok(_) => return Some(input),
+            Ok(_) => return Some(buffers),
         }
     }
 }

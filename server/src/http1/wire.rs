@@ -9,10 +9,11 @@
 
 use std::cell::{RefCell, RefMut};
 use std::io::{self, IoSlice};
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
-use crate::buffer::{self, Input};
+use crate::buffer::{Buffers, Input};
 use crate::http1::encode;
 use crate::timeout::{Activity, Phase};
 
@@ -29,7 +30,7 @@ pub(crate) struct Wire {
 /// Bytes to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
-    /// Without room while nothing is held.
+    /// Without room while the connection has no buffers.
     pub(crate) bytes: Vec<u8>,
     /// Where the chunk begins that is being written.
     chunk: Option<usize>,
@@ -62,14 +63,17 @@ impl Wire {
         &self.activity
     }
 
+    /// Takes buffers from the pool until the loan is dropped.
+    pub(crate) fn borrow_buffers(&self) -> Loan<'_> {
+        let mut buffers = Buffers::take();
+        mem::swap(&mut self.output.borrow_mut().bytes, &mut buffers.output);
+        Loan { wire: self, buffers: Some(buffers) }
+    }
+
     /// The output buffer, to append to. The borrow must end before anything that may park.
     #[inline]
     pub(crate) fn output(&self) -> RefMut<'_, Output> {
-        let mut output = self.output.borrow_mut();
-        if output.bytes.capacity() == 0 {
-            output.bytes = buffer::take_output();
-        }
-        output
+        self.output.borrow_mut()
     }
 
     /// How many bytes are held.
@@ -97,13 +101,6 @@ impl Wire {
         {
             let _ = self.send(&mut output, &[]);
         }
-    }
-
-    /// Gives the output buffer back to the pool. Nothing may be held.
-    pub(crate) fn release_output(&self) {
-        let mut output = self.output.borrow_mut();
-        debug_assert!(output.bytes.is_empty());
-        buffer::return_output(&mut output.bytes);
     }
 
     fn send(&self, output: &mut Output, more: &[u8]) -> io::Result<()> {
@@ -208,8 +205,26 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+/// The buffers of a connection while it is in the middle of a request: the input here, the output with its [`Wire`].
+/// They go back to the pool with whatever is in them.
+#[derive(Debug)]
+pub(crate) struct Loan<'w> {
+    wire: &'w Wire,
+    /// Until it is dropped.
+    buffers: Option<Box<Buffers>>,
+}
+
+impl Loan<'_> {
+    #[inline]
+    pub(crate) fn input(&mut self) -> &mut Input {
+        &mut self.buffers.as_mut().expect("wire: buffers used after their return").input
+    }
+}
+
+impl Drop for Loan<'_> {
     fn drop(&mut self) {
-        buffer::return_output(&mut self.output.get_mut().bytes);
+        let Some(mut buffers) = self.buffers.take() else { return };
+        mem::swap(&mut self.wire.output.borrow_mut().bytes, &mut buffers.output);
+        buffers.give_back();
     }
 }
