@@ -18,7 +18,7 @@ use crate::transport::Transport;
 pub(crate) fn run(stream: TcpStream, peer: SocketAddr, mut live: Live) {
     live.settle(bast::capability().index());
     let shared = live.shared();
-    let registry = Registry::of(shared.id, shared.time_limits);
+    let registry = Registry::of(shared.service.id, shared.time_limits);
     let activity = Activity::new(Transport::Tcp(stream), Some(bast::current()));
     let _membership = registry.register(&activity);
     registry.ensure_sweeper();

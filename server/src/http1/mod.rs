@@ -10,6 +10,7 @@ pub(crate) mod fields;
 pub(crate) mod head;
 pub(crate) mod parse;
 pub(crate) mod persistence;
+pub(crate) mod preamble;
 pub(crate) mod request_line;
 pub(crate) mod serve;
 pub(crate) mod stream;

@@ -19,23 +19,24 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::Input;
-use crate::date;
 use crate::handler::Handler;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
 use crate::http1::head::{Framing, Head, Refusal};
 use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
+use crate::http1::preamble;
 use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Output, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version};
 use crate::request::Request;
 use crate::response::{Body, FilePart, Response, StreamBody};
-use crate::timeout::Phase;
+use crate::timeout::{Phase, ServerId};
 
 /// What all connections of a server share.
 pub(crate) struct Service {
+    pub(crate) id: ServerId,
     pub(crate) handler: Box<dyn Handler>,
     pub(crate) limits: Limits,
     /// The `Server` line, or nothing.
@@ -358,18 +359,19 @@ fn compose_head<'w>(
     version: Version,
     persistence: Persistence,
 ) -> RefMut<'w, Output> {
-    let head = ResponseHead {
-        status: response.status(),
-        server_line: &service.server_line,
-        date_line: &date::line((service.unix_seconds)()),
-        header_lines: response.headers().lines(),
-        content_type: response.headers().content_type(),
-        length,
-        version,
-        persistence,
-    };
     let mut output = wire.output();
-    head.encode(&mut output.bytes);
+    preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
+        let head = ResponseHead {
+            status: response.status(),
+            preamble,
+            header_lines: response.headers().lines(),
+            content_type: response.headers().content_type(),
+            length,
+            version,
+            persistence,
+        };
+        head.encode(&mut output.bytes);
+    });
     output
 }
 

@@ -20,6 +20,7 @@ fn limits() -> Limits {
 
 fn service(handler: impl Handler) -> Service {
     Service {
+        id: ServerId::next(),
         handler: Box::new(handler),
         limits: limits(),
         server_line: b"".as_slice().into(),
