@@ -185,6 +185,7 @@ impl Status {
     }
 
     /// Is this an interim response, 100 to 199?
+    #[inline]
     #[must_use]
     pub fn is_informational(self) -> bool {
         self.0 < 200

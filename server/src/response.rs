@@ -201,6 +201,12 @@ impl Response {
         self.close
     }
 
+    /// Must it not be sent? [`fault`](Response::fault) says why.
+    #[inline]
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.refused.is_some() || self.status.is_informational()
+    }
+
     /// Why this cannot be sent, if it cannot.
     pub(crate) fn fault(&self) -> Option<String> {
         match &self.refused {

@@ -144,8 +144,9 @@ fn exchange(wire: &Wire, service: &Service, peer: Option<SocketAddr>, input: &mu
         head_only: head.is_head(),
     };
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
-    let mut response = call(&*service.handler, &mut request);
-    respond(wire, service, input, &mut body, expects_continue, answer, &mut response)
+    let mut response = None;
+    let response = call(&*service.handler, &mut request, &mut response);
+    respond(wire, service, input, &mut body, expects_continue, answer, response)
 }
 
 /// Why there is no head.
@@ -192,17 +193,35 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
     }
 }
 
-/// Runs the handler. A panic in it is a 500; a kill goes on unwinding.
-fn call(handler: &dyn Handler, request: &mut Request<'_>) -> Response {
+/// Runs the handler, and keeps its response in `slot`, where it is until it is sent: a response is large enough that moving it
+/// from frame to frame would show. A panic in the handler is a 500; a kill goes on unwinding.
+#[inline]
+fn call<'s>(
+    handler: &dyn Handler,
+    request: &mut Request<'_>,
+    slot: &'s mut Option<Response>,
+) -> &'s mut Response {
     // The request is only read and its body closed after a panic; both stay consistent at every step.
-    match bast::catch_unwind(AssertUnwindSafe(|| handler.handle(request))) {
-        Ok(response) => match response.fault() {
-            None => response,
-            Some(fault) => {
-                log::error!("{} {:?}: {fault}", request.method(), request.path());
-                internal_error()
-            }
-        },
+    let outcome = bast::catch_unwind(AssertUnwindSafe(|| {
+        *slot = Some(handler.handle(request));
+    }));
+    if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
+        log_failure(request, outcome, slot.as_ref());
+        *slot = Some(internal_error());
+    }
+    slot.as_mut().expect("serve: a handler returned without a response")
+}
+
+/// Says in the log why a handler's response is not sent. A kill goes on unwinding.
+#[cold]
+#[inline(never)]
+fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response: Option<&Response>) {
+    let (method, path) = (request.method(), request.path());
+    match outcome {
+        Ok(()) => {
+            let fault = response.and_then(Response::fault).unwrap_or_default();
+            log::error!("{method} {path:?}: {fault}");
+        }
         Err(payload) if bast::is_kill(&*payload) => panic::resume_unwind(payload),
         Err(payload) => {
             let message = payload
@@ -210,8 +229,7 @@ fn call(handler: &dyn Handler, request: &mut Request<'_>) -> Response {
                 .copied()
                 .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
                 .unwrap_or("no message");
-            log::error!("{} {:?}: handler panicked: {message:?}", request.method(), request.path());
-            internal_error()
+            log::error!("{method} {path:?}: handler panicked: {message:?}");
         }
     }
 }

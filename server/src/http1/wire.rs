@@ -47,6 +47,7 @@ impl Output {
     }
 
     /// Closes the chunk that is open.
+    #[inline]
     pub(crate) fn close_chunk(&mut self) {
         if let Some(start) = self.chunk.take() {
             encode::end_chunk(&mut self.bytes, start);
@@ -86,12 +87,12 @@ impl Wire {
     /// # Errors
     /// Those of the transport, now or in an earlier flush.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.send(&mut self.output.borrow_mut(), &[])
+        self.send(&mut self.output.borrow_mut(), |bytes| self.send_all(bytes))
     }
 
-    /// Sends what is held and then `bytes`, which are not copied.
-    pub(crate) fn flush_with(&self, bytes: &[u8]) -> io::Result<()> {
-        self.send(&mut self.output.borrow_mut(), bytes)
+    /// Sends what is held and then `more`, which is not copied.
+    pub(crate) fn flush_with(&self, more: &[u8]) -> io::Result<()> {
+        self.send(&mut self.output.borrow_mut(), |bytes| self.send_both(bytes, more))
     }
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
@@ -99,44 +100,56 @@ impl Wire {
         if let Ok(mut output) = self.output.try_borrow_mut()
             && !output.bytes.is_empty()
         {
-            let _ = self.send(&mut output, &[]);
+            let _ = self.send(&mut output, |bytes| self.send_all(bytes));
         }
     }
 
-    fn send(&self, output: &mut Output, more: &[u8]) -> io::Result<()> {
+    /// Sends the output, which is empty afterwards, by `body`.
+    #[inline]
+    fn send(&self, output: &mut Output, body: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
         output.close_chunk();
         if output.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let sent = self.in_phase(Phase::Write, || self.send_all(&output.bytes, more));
+        let sent = self.in_phase(Phase::Write, || body(&output.bytes));
         output.failed = sent.is_err();
         output.bytes.clear();
         sent
     }
 
-    fn send_all(&self, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
-        let transport = self.activity.transport();
-        while !first.is_empty() || !second.is_empty() {
-            let sent = match (first, second) {
-                (bytes, []) | ([], bytes) => transport.write(bytes)?,
-                _ => transport.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])?,
-            };
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            let of_first = sent.min(first.len());
-            (first, second) = (&first[of_first..], &second[sent - of_first..]);
-            self.client_took_bytes()?;
+    #[inline]
+    fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = self.activity.transport().write(bytes)?;
+            self.client_took_bytes(sent)?;
+            bytes = &bytes[sent..];
         }
         Ok(())
     }
 
-    /// Notes that the client's side took bytes.
+    fn send_both(&self, mut first: &[u8], second: &[u8]) -> io::Result<()> {
+        while !first.is_empty() {
+            let parts = [IoSlice::new(first), IoSlice::new(second)];
+            let sent = self.activity.transport().write_vectored(&parts)?;
+            self.client_took_bytes(sent)?;
+            match first.get(sent..) {
+                Some(rest) => first = rest,
+                None => return self.send_all(&second[sent - first.len()..]),
+            }
+        }
+        self.send_all(second)
+    }
+
+    /// Notes that the client's side took so many bytes.
     ///
     /// # Errors
-    /// `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
+    /// `WriteZero` where it took none. `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
     /// then although the client reads nothing; taken for progress, that would keep such a client for minutes.
-    fn client_took_bytes(&self) -> io::Result<()> {
+    #[inline]
+    fn client_took_bytes(&self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         if self.activity.is_expired() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -163,19 +176,17 @@ impl Wire {
             let mut head = &output.bytes[..];
             while !head.is_empty() {
                 let sent = transport.send_more(head)?;
-                if sent == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
+                self.client_took_bytes(sent)?;
                 head = &head[sent..];
-                self.client_took_bytes()?;
             }
             while len > 0 {
                 let want = usize::try_from(len).unwrap_or(usize::MAX);
-                match transport.send_file(file, &mut offset, want)? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    sent => len -= sent as u64,
+                let sent = transport.send_file(file, &mut offset, want)?;
+                if sent == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                self.client_took_bytes()?;
+                self.client_took_bytes(sent)?;
+                len -= sent as u64;
             }
             Ok(())
         });
