@@ -14,6 +14,8 @@ const HOST: u8 = 4;
 const TARGET: u8 = 8;
 /// ... in a request target before its query?
 const PATH: u8 = 16;
+/// ... in a number?
+const DIGIT: u8 = 32;
 
 /// What each byte may be part of: one load per byte instead of a dozen comparisons.
 static CLASSES: [u8; 256] = {
@@ -40,6 +42,9 @@ static CLASSES: [u8; 256] = {
             if b != b'?' {
                 classes[byte] |= PATH;
             }
+        }
+        if b.is_ascii_digit() {
+            classes[byte] |= DIGIT;
         }
         byte += 1;
     }
@@ -77,12 +82,16 @@ pub(crate) fn target_len(bytes: &[u8]) -> usize {
     len_of(bytes, TARGET)
 }
 
-/// Can all of these bytes be in a host name or an IPv4 address?
+/// How many of the first bytes can be a host name or an IPv4 address.
 #[inline]
-pub(crate) fn is_host(bytes: &[u8]) -> bool {
-    let classes = |bytes: &[u8]| bytes.iter().fold(HOST, |all, &byte| all & CLASSES[usize::from(byte)]);
-    let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().all(|word| classes(word) != 0) && classes(rest) != 0
+pub(crate) fn host_len(bytes: &[u8]) -> usize {
+    len_of(bytes, HOST)
+}
+
+/// Are these digits, if any?
+#[inline]
+pub(crate) fn is_digits(bytes: &[u8]) -> bool {
+    len_of(bytes, DIGIT) == bytes.len()
 }
 
 /// How many of the first bytes can be a request target up to its query.

@@ -21,43 +21,45 @@ pub(crate) const TOO_MANY_FIELDS: Refusal =
 #[inline]
 pub(crate) fn field_lines(
     bytes: &[u8],
-    mut at: usize,
+    at: usize,
     fields_max: usize,
     fields: &mut Vec<Field>,
     seen: &mut Seen,
 ) -> Result<usize, Refusal> {
     fields.clear();
+    // All below are what is left of `bytes`: the length tells where they begin.
+    let offset = |rest: &[u8]| bytes.len() - rest.len();
+    let mut rest = &bytes[at..];
     loop {
-        let line = &bytes[at..];
-        let name_len = token_len(line);
-        if line.get(name_len) != Some(&b':') || name_len == 0 {
-            return if line.starts_with(b"\r\n") { Ok(at + 2) } else { Err(bad_name(line)) };
+        let (name, [b':', value @ ..]) = rest.split_at(token_len(rest)) else {
+            return if let [b'\r', b'\n', behind @ ..] = rest {
+                Ok(offset(behind))
+            } else {
+                Err(bad_name(rest))
+            };
+        };
+        if name.is_empty() {
+            return Err(bad_name(rest));
         }
-        let mut start = name_len + 1;
-        while is_white_space(line.get(start)) {
-            start += 1;
+        let mut value = value;
+        while let [b' ' | b'\t', behind @ ..] = value {
+            value = behind;
         }
-        let mut end = start + value_len(&line[start..]);
-        let next = end + 2;
-        if line.get(end..next) != Some(b"\r\n") {
-            return Err(bad_value(&line[end..]));
-        }
-        while start < end && is_white_space(line.get(end - 1)) {
-            end -= 1;
+        let (mut text, [b'\r', b'\n', next @ ..]) = value.split_at(value_len(value)) else {
+            return Err(bad_value(&value[value_len(value)..]));
+        };
+        while let [before @ .., b' ' | b'\t'] = text {
+            text = before;
         }
         if fields.len() == fields_max {
             return Err(TOO_MANY_FIELDS);
         }
-        let value = Span::new(at + start, at + end);
-        seen.note(&line[..name_len], &line[start..end], value)?;
-        fields.push(Field { name: Span::new(at, at + name_len), value });
-        at += next;
+        let (name_at, value_at) = (offset(rest), offset(value));
+        let span = Span::new(value_at, value_at + text.len());
+        seen.note(name, text, span)?;
+        fields.push(Field { name: Span::new(name_at, name_at + name.len()), value: span });
+        rest = next;
     }
-}
-
-#[inline]
-fn is_white_space(byte: Option<&u8>) -> bool {
-    matches!(byte, Some(b' ' | b'\t'))
 }
 
 /// What to answer to a line that does not begin with a name and a colon.

@@ -14,13 +14,12 @@
 
 use crate::http1::fields::{Seen, field_lines};
 use crate::http1::head::{Framing, HEAD_BYTES_LIMIT, Head, Refusal, bad};
-use crate::http1::request_line::{line_end, other_form, request_line};
+use crate::http1::request_line::{LINE_TOO_LONG, line_end, request_line};
 use crate::limits::Limits;
-use crate::message::{Method, Status, Version};
+use crate::message::{Status, Version};
 
 const HEAD_TOO_LARGE: Refusal =
     Refusal { status: Status::REQUEST_HEADER_FIELDS_TOO_LARGE, reason: "request head too large" };
-const LINE_TOO_LONG: Refusal = Refusal { status: Status::URI_TOO_LONG, reason: "request line too long" };
 
 /// How far the search for the end of the next head has come. One per head: begin with the default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,13 +100,7 @@ fn parse_carefully(
 /// Why it is refused, where it is complete. Else anything.
 #[inline]
 fn read(bytes: &[u8], start: usize, limits: &Limits, head: &mut Head) -> Result<(), Refusal> {
-    let fields_at = request_line(bytes, start, head)?;
-    if head.method.len() + head.target.len() > limits.request_line_bytes_max {
-        return Err(LINE_TOO_LONG);
-    }
-    if head.target.of(bytes)[0] != b'/' || head.well_known == Some(Method::Connect) {
-        other_form(bytes, head)?;
-    }
+    let fields_at = request_line(bytes, start, limits.request_line_bytes_max, head)?;
     let mut seen = Seen::default();
     let end = field_lines(bytes, fields_at, limits.fields_max, &mut head.fields, &mut seen)?;
     conclude(head, &seen)?;
@@ -123,7 +116,9 @@ fn conclude(head: &mut Head, seen: &Seen) -> Result<(), Refusal> {
         return Err(bad("Host missing"));
     }
     head.framing = seen.framing(head.version)?;
-    head.authority = head.authority.or(seen.host);
+    if head.authority.is_none() {
+        head.authority = seen.host;
+    }
     head.options = seen.options;
     // RFC 9110 §10.1.1: a 1.0 client does not wait, nor does one that has no body to send.
     head.expect_continue =

@@ -1,9 +1,12 @@
 //! The request line: method, target in its four forms, version (RFC 9112 §3); and the authority, which `Host` is too.
 #![forbid(unsafe_code)]
 
-use crate::class::{is_host, path_len, target_len, token_len};
+use crate::class::{host_len, is_digits, path_len, target_len, token_len};
 use crate::http1::head::{Head, Refusal, Span, bad};
 use crate::message::{Method, Status, Version};
+
+pub(crate) const LINE_TOO_LONG: Refusal =
+    Refusal { status: Status::URI_TOO_LONG, reason: "request line too long" };
 
 /// Where the first line of `bytes` ends, or their length.
 pub(crate) fn line_end(bytes: &[u8]) -> usize {
@@ -11,9 +14,14 @@ pub(crate) fn line_end(bytes: &[u8]) -> usize {
 }
 
 /// Takes apart the request line at `start` (RFC 9112 §3): method, one space, target, one space, version, CRLF, and
-/// nothing else. The target is taken to be a path and a query. Returns where the fields begin.
+/// nothing else. Method and target may have `bytes_max` together. Returns where the fields begin.
 #[inline]
-pub(crate) fn request_line(bytes: &[u8], start: usize, head: &mut Head) -> Result<usize, Refusal> {
+pub(crate) fn request_line(
+    bytes: &[u8],
+    start: usize,
+    bytes_max: usize,
+    head: &mut Head,
+) -> Result<usize, Refusal> {
     const MALFORMED: Refusal = bad("malformed request line");
     // Nearly all requests are of one method.
     let (well_known, method_end) = if bytes[start..].starts_with(b"GET ") {
@@ -51,6 +59,12 @@ pub(crate) fn request_line(bytes: &[u8], start: usize, head: &mut Head) -> Resul
     head.path = Span::new(target_start, query_at);
     head.query = (query_at < target_end).then(|| Span::new(query_at + 1, target_end));
     head.authority = None;
+    if (method_end - start) + (target_end - target_start) > bytes_max {
+        return Err(LINE_TOO_LONG);
+    }
+    if bytes[target_start] != b'/' || well_known == Some(Method::Connect) {
+        other_form(bytes, head)?;
+    }
     Ok(target_end + b" HTTP/1.1\r\n".len())
 }
 
@@ -83,7 +97,7 @@ fn names_other_version(line: &[u8]) -> bool {
 /// Takes the target apart where it is no path, by its form (RFC 9112 §3.2).
 #[cold]
 #[inline(never)]
-pub(crate) fn other_form(bytes: &[u8], head: &mut Head) -> Result<(), Refusal> {
+fn other_form(bytes: &[u8], head: &mut Head) -> Result<(), Refusal> {
     if head.well_known == Some(Method::Connect) {
         return Err(Refusal { status: Status::NOT_IMPLEMENTED, reason: "CONNECT is for proxies" });
     }
@@ -114,17 +128,22 @@ pub(crate) fn other_form(bytes: &[u8], head: &mut Head) -> Result<(), Refusal> {
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2), loosely: the bytes of RFC 3986 §3.2.2 with a numeric port, and no
 /// user information. An empty one is allowed where the URI has no authority.
-#[inline]
+#[inline(never)]
 pub(crate) fn is_authority(value: &[u8]) -> bool {
     if value.first() == Some(&b'[') {
         return is_literal(value);
     }
-    let digits = value.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
-    let host = match &value[..value.len() - digits] {
-        [host @ .., b':'] => host,
-        _ => value,
-    };
-    is_host(host)
+    is_port(&value[host_len(value)..])
+}
+
+/// Nothing, or a colon and digits.
+#[inline]
+fn is_port(rest: &[u8]) -> bool {
+    match rest {
+        [] => true,
+        [b':', port @ ..] => is_digits(port),
+        _ => false,
+    }
 }
 
 /// The same for `"[" IP-literal "]" [ ":" port ]`.
@@ -133,10 +152,6 @@ fn is_literal(value: &[u8]) -> bool {
     let Some(end) = value.iter().position(|&byte| byte == b']') else { return false };
     let address = &value[1..end];
     !address.is_empty()
-        && address.split(|&byte| byte == b':').all(is_host)
-        && match &value[end + 1..] {
-            [] => true,
-            [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
-            _ => false,
-        }
+        && address.split(|&byte| byte == b':').all(|part| host_len(part) == part.len())
+        && is_port(&value[end + 1..])
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::http1::fields::TOO_MANY_FIELDS;
+use crate::message::Method;
 
 /// Parses `input` fed in two parts, cut at every position, and checks that the cut changes nothing that the
 /// client can see but the wording of a refusal.
