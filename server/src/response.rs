@@ -395,6 +395,7 @@ impl HeaderBlock {
 }
 
 impl Drop for HeaderBlock {
+    #[inline]
     fn drop(&mut self) {
         if self.lines.capacity() > 0 {
             buffer::return_lines(&mut self.lines);

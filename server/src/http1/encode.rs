@@ -73,13 +73,9 @@ impl ResponseHead<'_> {
             Length::Absent | Length::UntilClose => out.extend_from_slice(b"\r\n"),
             Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
             Length::Sized(length) => {
-                // Room for the most digits is appended, and what was not needed is taken back.
-                let mut line = *b"Content-Length: 01234567890123456789\r\n\r\n";
-                let end = CONTENT_LENGTH_AT + digits(length, &mut line[CONTENT_LENGTH_AT..]);
-                line[end..end + 4].copy_from_slice(b"\r\n\r\n");
-                let start = out.len();
-                out.extend_from_slice(&line);
-                out.truncate(start + end + 4);
+                out.extend_from_slice(b"Content-Length: ");
+                push_number(length, out);
+                out.extend_from_slice(b"\r\n\r\n");
             }
         }
     }
@@ -97,31 +93,36 @@ fn status_line(status: Status, out: &mut Vec<u8>) {
 #[cold]
 fn unknown_status_line(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    let mut code = [0; DIGITS_MAX];
-    let count = digits(u64::from(status.code()), &mut code);
-    out.extend_from_slice(&code[..count]);
+    push_number(u64::from(status.code()), out);
     out.extend_from_slice(b" \r\n");
 }
 
-/// Where the number begins in a `Content-Length` line.
-const CONTENT_LENGTH_AT: usize = b"Content-Length: ".len();
+/// Appends a number in decimal.
+#[inline]
+fn push_number(number: u64, out: &mut Vec<u8>) {
+    match number {
+        0..10 => out.push(digit(number)),
+        10..100 => out.extend_from_slice(&[digit(number / 10), digit(number % 10)]),
+        _ => push_long_number(number, out),
+    }
+}
 
-/// The most digits that a number has.
-const DIGITS_MAX: usize = 20;
+fn digit(number: u64) -> u8 {
+    b'0' + number as u8
+}
 
-/// Writes `number` in decimal at the beginning of `out`; returns how many digits it has.
-fn digits(mut number: u64, out: &mut [u8]) -> usize {
-    let count = match number {
-        0..10 => 1,
-        10..100 => 2,
-        100..1000 => 3,
-        _ => number.ilog10() as usize + 1,
-    };
-    for digit in out[..count].iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
+#[inline(never)]
+fn push_long_number(mut number: u64, out: &mut Vec<u8>) {
+    /// The most digits that a number has.
+    const DIGITS_MAX: usize = 20;
+    let mut digits = [0; DIGITS_MAX];
+    let mut first = DIGITS_MAX;
+    while number > 0 {
+        first -= 1;
+        digits[first] = digit(number % 10);
         number /= 10;
     }
-    count
+    out.extend_from_slice(&digits[first..]);
 }
 
 /// Room for the size of a chunk, written before the size is known. RFC 9112 §7.1 allows leading zeros.
@@ -201,9 +202,9 @@ mod tests {
     #[test]
     fn numbers_are_written_as_std_writes_them() {
         for number in [0, 1, 9, 10, 99, 100, 12345, u64::from(u32::MAX), u64::MAX] {
-            let mut out = [0; DIGITS_MAX];
-            let count = digits(number, &mut out);
-            assert_eq!(out[..count], *number.to_string().as_bytes());
+            let mut out = b"before ".to_vec();
+            push_number(number, &mut out);
+            assert_eq!(out, format!("before {number}").as_bytes());
         }
     }
 

@@ -12,7 +12,6 @@
 //! The frames below `await_request` are what an idle connection costs: what needs stack is in calls beside it.
 #![forbid(unsafe_code)]
 
-use std::cell::RefMut;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
@@ -27,7 +26,7 @@ use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
 use crate::http1::preamble;
 use crate::http1::stream::BodyWriter;
-use crate::http1::wire::{HELD_BYTES_MAX, Loan, Output, Wire};
+use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version};
 use crate::request::Request;
@@ -246,8 +245,8 @@ fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
     let mut response =
         Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);
     let answer = Answer { version: Version::Http11, asked: Persistence::Close, head_only: false };
-    let length = length_of(&response, answer);
-    if send(wire, service, answer, &mut response, length, Persistence::Close).is_err() {
+    let form = Form::new(answer, length_of(&response, answer), Persistence::Close);
+    if send(wire, service, form, &mut response).is_err() {
         return After::Close;
     }
     if wire.flush().is_err() { After::Close } else { After::Linger }
@@ -261,6 +260,22 @@ struct Answer {
     asked: Persistence,
     /// It was a HEAD request.
     head_only: bool,
+}
+
+/// How a response goes out.
+#[derive(Clone, Copy)]
+struct Form {
+    version: Version,
+    /// Without its body.
+    head_only: bool,
+    length: Length,
+    persistence: Persistence,
+}
+
+impl Form {
+    fn new(answer: Answer, length: Length, persistence: Persistence) -> Form {
+        Form { version: answer.version, head_only: answer.head_only, length, persistence }
+    }
 }
 
 /// Sends the response, and decides what becomes of the connection.
@@ -284,7 +299,7 @@ fn respond(
     } else {
         Persistence::Reuse
     };
-    if send(wire, service, answer, response, length, persistence).is_err() {
+    if send(wire, service, Form::new(answer, length, persistence), response).is_err() {
         // Closing without the rest of a body that was announced is how the client learns that it is not whole.
         let _ = wire.flush();
         return After::Close;
@@ -367,32 +382,6 @@ fn another_head_received(wire: &Wire, service: &Service, input: &mut Input, body
     }
 }
 
-/// Composes the head, and returns the output to append the body to.
-#[inline]
-fn compose_head<'w>(
-    wire: &'w Wire,
-    service: &Service,
-    response: &Response,
-    length: Length,
-    version: Version,
-    persistence: Persistence,
-) -> RefMut<'w, Output> {
-    let mut output = wire.output();
-    preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
-        let head = ResponseHead {
-            status: response.status(),
-            preamble,
-            header_lines: response.headers().lines(),
-            content_type: response.headers().content_type(),
-            length,
-            version,
-            persistence,
-        };
-        head.encode(&mut output.bytes);
-    });
-    output
-}
-
 /// Up to this size a body is copied behind its head, so that one buffer is sent; a memory copy of this size costs
 /// about a microsecond, which is less than a system call more.
 const COPIED_BYTES_MAX: usize = 16 << 10;
@@ -402,17 +391,23 @@ const COPIED_BYTES_MAX: usize = 16 << 10;
 const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
 
 /// Composes the response, and sends it as far as it does not fit into what may be held.
-fn send(
-    wire: &Wire,
-    service: &Service,
-    answer: Answer,
-    response: &mut Response,
-    length: Length,
-    persistence: Persistence,
-) -> io::Result<()> {
-    let mark = wire.held();
-    let mut output = compose_head(wire, service, response, length, answer.version, persistence);
-    if answer.head_only || length == Length::Absent {
+#[inline]
+fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> io::Result<()> {
+    let mut output = wire.output();
+    let mark = output.bytes.len();
+    preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
+        let head = ResponseHead {
+            status: response.status(),
+            preamble,
+            header_lines: response.headers().lines(),
+            content_type: response.headers().content_type(),
+            length: form.length,
+            version: form.version,
+            persistence: form.persistence,
+        };
+        head.encode(&mut output.bytes);
+    });
+    if form.head_only || form.length == Length::Absent {
         return Ok(());
     }
     if let Body::Bytes(bytes) = response.body()
@@ -422,6 +417,18 @@ fn send(
         return Ok(());
     }
     drop(output);
+    send_body(wire, service, form, response, mark)
+}
+
+/// Sends the body behind a head that was composed from `mark` on.
+#[inline(never)]
+fn send_body(
+    wire: &Wire,
+    service: &Service,
+    form: Form,
+    response: &mut Response,
+    mark: usize,
+) -> io::Result<()> {
     match response.take_body() {
         Body::Empty => Ok(()),
         Body::Bytes(bytes) => wire.flush_with(bytes.as_slice()),
@@ -434,7 +441,7 @@ fn send(
             wire.output().bytes.truncate(mark);
             let mut response = internal_error();
             let length = Length::Sized(body_length(response.body()));
-            send(wire, service, answer, &mut response, length, persistence)
+            send(wire, service, Form { length, ..form }, &mut response)
         }
         Body::File(part) => {
             let sent = wire.flush_with_file(part.file.fd(), part.offset, part.len);
@@ -445,7 +452,7 @@ fn send(
             }
             sent
         }
-        Body::Stream(stream) => produce(wire, stream, length),
+        Body::Stream(stream) => produce(wire, stream, form.length),
     }
 }
 

@@ -233,6 +233,7 @@ impl Loan<'_> {
 }
 
 impl Drop for Loan<'_> {
+    #[inline]
     fn drop(&mut self) {
         let Some(mut buffers) = self.buffers.take() else { return };
         mem::swap(&mut self.wire.output.borrow_mut().bytes, &mut buffers.output);
