@@ -67,6 +67,7 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// Can these bytes stand in a field value without ending the line?
+#[inline]
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
     value_len(bytes) == bytes.len()
 }
