@@ -352,8 +352,9 @@ pub(crate) struct HeaderBlock {
 
 impl HeaderBlock {
     /// The media type, if it is not among the lines.
-    pub(crate) fn content_type(&self) -> Option<&str> {
-        self.content_type.as_deref()
+    #[inline]
+    pub(crate) fn content_type(&self) -> Option<&Cow<'static, str>> {
+        self.content_type.as_ref()
     }
 
     /// The lines. Every one was checked by `Response::put`, so there is no line end but at the end of each.
@@ -363,7 +364,7 @@ impl HeaderBlock {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let lines = self.lines.split_terminator("\r\n").filter_map(|line| line.split_once(": "));
-        self.content_type().map(|value| (CONTENT_TYPE, value)).into_iter().chain(lines)
+        self.content_type().map(|value| (CONTENT_TYPE, &**value)).into_iter().chain(lines)
     }
 
     fn put(&mut self, name: &str, value: &str, replace: bool) {

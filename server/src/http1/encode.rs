@@ -5,8 +5,10 @@
 //! response was built (`response.rs`), so no byte of the application can end a line here.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 use crate::http1::persistence::Persistence;
-use crate::http1::preamble::OK_LINE;
+use crate::http1::preamble::{Preamble, push_type};
 use crate::message::{Status, Version};
 
 /// How the client learns where the body of a response ends.
@@ -25,12 +27,11 @@ pub(crate) enum Length {
 /// All that a response head is made of.
 pub(crate) struct ResponseHead<'a> {
     pub(crate) status: Status,
-    /// What a 200 begins with; see `preamble.rs`.
-    pub(crate) preamble: &'a [u8],
+    pub(crate) preamble: &'a mut Preamble,
     /// The response's own fields as whole lines.
     pub(crate) header_lines: &'a str,
     /// The value of `Content-Type`, where the lines do not have it.
-    pub(crate) content_type: Option<&'a str>,
+    pub(crate) content_type: Option<&'a Cow<'static, str>>,
     pub(crate) length: Length,
     /// The version of the request: 1.0 has to be told that the connection persists.
     pub(crate) version: Version,
@@ -49,17 +50,12 @@ impl ResponseHead<'_> {
     /// A piece whose size is known when this is compiled is a few moves, any other a call of `memcpy`: so those that
     /// most responses have are written as the former.
     #[inline]
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        if self.status == Status::OK {
-            out.extend_from_slice(self.preamble);
-        } else {
-            status_line(self.status, out);
-            out.extend_from_slice(&self.preamble[OK_LINE.len()..]);
-        }
-        if let Some(value) = self.content_type {
-            out.extend_from_slice(b"Content-Type: ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        match (self.status, self.content_type) {
+            (Status::OK, Some(Cow::Borrowed(media_type))) => {
+                out.extend_from_slice(self.preamble.ok_with_type(media_type));
+            }
+            (status, media_type) => begin(status, self.preamble, media_type.map(|it| &**it), out),
         }
         if !self.header_lines.is_empty() {
             out.extend_from_slice(self.header_lines.as_bytes());
@@ -81,11 +77,20 @@ impl ResponseHead<'_> {
     }
 }
 
+/// The first lines of a response that is not like most.
 #[inline(never)]
-fn status_line(status: Status, out: &mut Vec<u8>) {
-    match status.line() {
-        Some(line) => out.extend_from_slice(line.as_bytes()),
-        None => unknown_status_line(status, out),
+fn begin(status: Status, preamble: &Preamble, media_type: Option<&str>, out: &mut Vec<u8>) {
+    if status == Status::OK {
+        out.extend_from_slice(preamble.ok());
+    } else {
+        match status.line() {
+            Some(line) => out.extend_from_slice(line.as_bytes()),
+            None => unknown_status_line(status, out),
+        }
+        out.extend_from_slice(preamble.lines());
+    }
+    if let Some(media_type) = media_type {
+        push_type(media_type, out);
     }
 }
 
@@ -156,21 +161,26 @@ pub(crate) fn end_chunk(out: &mut Vec<u8>, start: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::preamble;
     use crate::response::Response;
+    use crate::timeout::ServerId;
 
     fn encoded(response: &Response, length: Length, version: Version, persistence: Persistence) -> String {
-        let head = ResponseHead {
-            status: response.status(),
-            preamble: b"HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\n",
-            header_lines: response.headers().lines(),
-            content_type: response.headers().content_type(),
-            length,
-            version,
-            persistence,
-        };
         let mut out = b"before".to_vec();
-        head.encode(&mut out);
-        String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned()
+        preamble::with(ServerId::next(), b"Server: s\r\n", 784_111_777, |preamble| {
+            let head = ResponseHead {
+                status: response.status(),
+                preamble,
+                header_lines: response.headers().lines(),
+                content_type: response.headers().content_type(),
+                length,
+                version,
+                persistence,
+            };
+            head.encode(&mut out);
+        });
+        let out = String::from_utf8(out).unwrap().replace("Sun, 06 Nov 1994 08:49:37 GMT", "d");
+        out.strip_prefix("before").unwrap().to_owned()
     }
 
     #[test]
@@ -180,6 +190,11 @@ mod tests {
             encoded(&response, Length::Sized(1), Version::Http11, Persistence::Reuse),
             "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nContent-Type: text/plain; charset=utf-8\r\nX-A: b\r\n\
              Content-Length: 1\r\n\r\n"
+        );
+        let made = Response::bytes(String::from("a/b"), "").with_status(Status::CREATED);
+        assert_eq!(
+            encoded(&made, Length::Sized(100), Version::Http11, Persistence::Reuse),
+            "HTTP/1.1 201 Created\r\nServer: s\r\nDate: d\r\nContent-Type: a/b\r\nContent-Length: 100\r\n\r\n"
         );
         let gone = Response::new(Status::NO_CONTENT);
         assert_eq!(
