@@ -7,7 +7,6 @@
 use crate::class::{is_token, token_len, value_len};
 use crate::http1::head::{Field, Framing, Refusal, Span, bad};
 use crate::http1::persistence::ConnectionOptions;
-use crate::http1::request_line::is_authority;
 use crate::message::{Status, Version, list};
 
 pub(crate) const TOO_MANY_FIELDS: Refusal =
@@ -81,6 +80,7 @@ fn bad_value(rest: &[u8]) -> Refusal {
 /// What the fields that frame the message said so far.
 #[derive(Default)]
 pub(crate) struct Seen {
+    /// Not looked at.
     pub(crate) host: Option<Span>,
     content_length: Option<u64>,
     coding: Option<Coding>,
@@ -108,9 +108,6 @@ impl Seen {
             &[a, b, c, d] if [a, b, c, d].map(|byte| byte | 0x20) == *b"host" => {
                 if self.host.replace(span).is_some() {
                     return Err(bad("more than one Host"));
-                }
-                if !is_authority(value) {
-                    return Err(bad("malformed Host"));
                 }
                 Ok(())
             }

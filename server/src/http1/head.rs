@@ -98,6 +98,8 @@ pub(crate) struct Head {
     pub(crate) expect_continue: bool,
     /// All field lines, in their order.
     pub(crate) fields: Vec<Field>,
+    /// A host that was found to be well-formed, in this head or one before it.
+    pub(crate) host_known: Vec<u8>,
 }
 
 impl Default for Head {
@@ -116,6 +118,7 @@ impl Default for Head {
             options: ConnectionOptions::default(),
             expect_continue: false,
             fields: Vec::with_capacity(FIELDS_USUAL),
+            host_known: Vec::new(),
         }
     }
 }

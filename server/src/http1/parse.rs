@@ -14,7 +14,7 @@
 
 use crate::http1::fields::{Seen, field_lines};
 use crate::http1::head::{Framing, HEAD_BYTES_LIMIT, Head, Refusal, bad};
-use crate::http1::request_line::{LINE_TOO_LONG, line_end, request_line};
+use crate::http1::request_line::{LINE_TOO_LONG, is_authority, line_end, request_line};
 use crate::limits::Limits;
 use crate::message::{Status, Version};
 
@@ -103,17 +103,38 @@ fn read(bytes: &[u8], start: usize, limits: &Limits, head: &mut Head) -> Result<
     let fields_at = request_line(bytes, start, limits.request_line_bytes_max, head)?;
     let mut seen = Seen::default();
     let end = field_lines(bytes, fields_at, limits.fields_max, &mut head.fields, &mut seen)?;
-    conclude(head, &seen)?;
+    conclude(bytes, head, &seen)?;
     head.len = end;
+    Ok(())
+}
+
+/// The longest host that is remembered, in bytes.
+const HOST_KNOWN_BYTES_MAX: usize = 64;
+
+/// Nearly all requests name the same host as the one before: `known` is the last that was found to be well-formed.
+#[inline]
+fn check_host(host: &[u8], known: &mut Vec<u8>) -> Result<(), Refusal> {
+    if host == known.as_slice() {
+        return Ok(());
+    }
+    if !is_authority(host) {
+        return Err(bad("malformed Host"));
+    }
+    if host.len() <= HOST_KNOWN_BYTES_MAX {
+        known.clear();
+        known.extend_from_slice(host);
+    }
     Ok(())
 }
 
 /// What the fields say about the request as a whole.
 #[inline]
-fn conclude(head: &mut Head, seen: &Seen) -> Result<(), Refusal> {
-    // RFC 9112 §3.2: 400 to a 1.1 request without Host; more than one was refused when it was met.
-    if head.version == Version::Http11 && seen.host.is_none() {
-        return Err(bad("Host missing"));
+fn conclude(bytes: &[u8], head: &mut Head, seen: &Seen) -> Result<(), Refusal> {
+    // RFC 9112 §3.2: 400 to a 1.1 request without Host, and to a malformed one; more than one was refused when it was met.
+    match seen.host {
+        Some(host) => check_host(host.of(bytes), &mut head.host_known)?,
+        None if head.version == Version::Http11 => return Err(bad("Host missing")),
+        None => {}
     }
     head.framing = seen.framing(head.version)?;
     if head.authority.is_none() {

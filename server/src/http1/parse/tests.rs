@@ -212,6 +212,24 @@ fn exactly_one_well_formed_host_is_required_of_http_1_1() {
 }
 
 #[test]
+fn a_host_is_checked_whatever_the_one_before_it_was() {
+    let mut head = Head::default();
+    let mut status = |host: &str| {
+        let input = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        parse(input.as_bytes(), &mut Scan::default(), &Limits::default(), &mut head)
+            .map(|_| head.authority.unwrap().text(input.as_bytes()).to_owned())
+            .map_err(|refusal| refusal.status.code())
+    };
+    let long = "a".repeat(HOST_KNOWN_BYTES_MAX + 1);
+    for host in ["a:80", "a:80", "b", "a:80", "", &long, "b"] {
+        assert_eq!(status(host), Ok(host.to_owned()));
+        for bad in ["a:8x", "b b", "a:80/", &format!("{long}/")] {
+            assert_eq!(status(bad), Err(400), "{bad} after {host}");
+        }
+    }
+}
+
+#[test]
 fn framing_follows_rfc_9112_section_6() {
     let framing = |fields: &str| {
         parse_cut(with(fields).as_bytes(), &Limits::default())
