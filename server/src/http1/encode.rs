@@ -145,6 +145,7 @@ pub(crate) fn begin_chunk(out: &mut Vec<u8>) -> usize {
 
 /// Closes the chunk that [`begin_chunk`] opened at `start`, which reaches to the end of `out`. An empty chunk would
 /// end the body: it is taken back instead.
+#[inline(never)]
 pub(crate) fn end_chunk(out: &mut Vec<u8>, start: usize) {
     let mut size = out.len() - start - SIZE_PLACEHOLDER.len();
     assert!(size <= CHUNK_BYTES_MAX, "encode: chunk beyond its placeholder");
