@@ -263,6 +263,11 @@ fn lookup<'l, T>(list: &'l [(Box<[u8]>, T)], text: &[u8]) -> Option<&'l T> {
         // The lengths sort out nearly all.
         return list.iter().find(|(known, _)| **known == *text).map(|(_, value)| value);
     }
+    lookup_sorted(list, text)
+}
+
+#[inline(never)]
+fn lookup_sorted<'l, T>(list: &'l [(Box<[u8]>, T)], text: &[u8]) -> Option<&'l T> {
     let index = list.binary_search_by(|(known, _)| (**known).cmp(text)).ok()?;
     Some(&list[index].1)
 }

@@ -72,7 +72,7 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     while let Some(mut buffers) = await_request(wire, service, first) {
         first = false;
         loop {
-            match exchange(wire, service, peer, buffers.input()) {
+            match exchange(wire, service, &peer, buffers.input()) {
                 After::Request => {}
                 After::Idle => break,
                 After::Close => return,
@@ -118,7 +118,7 @@ fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<L
 
 /// One request and its response.
 #[inline(never)]
-fn exchange(wire: &Wire, service: &Service, peer: Option<SocketAddr>, input: &mut Input) -> After {
+fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &mut Input) -> After {
     let head_at = match read_head(wire, service, input) {
         Ok(found) => found,
         Err(NoHead::Refused(refusal)) => return refuse(wire, service, &refusal),

@@ -179,11 +179,11 @@ fn held_output_is_sent_before_the_thread_parks() {
     });
     let mut buffers = wire.borrow_buffers();
     wire.fill(buffers.input(), 0).unwrap();
-    assert!(matches!(exchange(&wire, &service, None, buffers.input()), After::Request));
+    assert!(matches!(exchange(&wire, &service, &None, buffers.input()), After::Request));
     assert!(twin.sends().is_empty(), "the first answer is held: the second request is there");
     wire.flush_before_park();
     assert_eq!(twin.sends().len(), 1, "what the park hook does");
-    assert!(matches!(exchange(&wire, &service, None, buffers.input()), After::Idle));
+    assert!(matches!(exchange(&wire, &service, &None, buffers.input()), After::Idle));
     assert_eq!((twin.sends().len(), seen.load(Ordering::Relaxed)), (2, 2));
 }
 
@@ -678,7 +678,7 @@ fn the_buffers_go_back_to_the_pool_while_a_connection_is_idle() {
     for first in [true, false, false] {
         let mut buffers = await_request(&wire, &service, first).expect("a request");
         addresses.push(buffers.input().unread().as_ptr());
-        assert!(matches!(exchange(&wire, &service, None, buffers.input()), After::Idle));
+        assert!(matches!(exchange(&wire, &service, &None, buffers.input()), After::Idle));
     }
     assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
 }
