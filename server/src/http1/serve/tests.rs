@@ -600,6 +600,28 @@ mod routes {
     }
 
     #[test]
+    fn many_patterns_are_told_from_each_other() {
+        for count in [1, 16, 17, 100] {
+            let mut app = Router::new().any("/{file...}", |_: &mut Request<'_>| "a file");
+            for number in 0..count {
+                app = app.get(&format!("/a/{number}"), move |_: &mut Request<'_>| number.to_string());
+            }
+            let service = service(app);
+            let asked = |path: &str| {
+                let twin = Twin::new(&[format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()]);
+                run(&twin, &service);
+                twin.output().split_once("\r\n\r\n").unwrap().1.to_owned()
+            };
+            for number in 0..count {
+                assert_eq!(asked(&format!("/a/{number}")), number.to_string());
+                assert_eq!(asked(&format!("/%61/{number}")), number.to_string(), "by the tree");
+            }
+            assert_eq!(asked(&format!("/a/{count}")), "a file");
+            assert_eq!(asked("/a/"), "a file");
+        }
+    }
+
+    #[test]
     fn another_method_is_a_405_that_names_the_allowed_ones() {
         let output = ask("PUT", "/users/7");
         assert_eq!(codes(&output), [405]);
