@@ -60,6 +60,7 @@ impl Buffers {
     }
 
     /// Gives them back. They may hold anything, and are kept empty.
+    #[inline]
     pub(crate) fn give_back(mut self: Box<Buffers>) {
         if self.input.bytes.len() > KEPT_BYTES_MAX || self.output.capacity() > KEPT_BYTES_MAX {
             return;

@@ -127,6 +127,7 @@ impl Wire {
         Ok(())
     }
 
+    #[inline(never)]
     fn send_both(&self, mut first: &[u8], second: &[u8]) -> io::Result<()> {
         while !first.is_empty() {
             let parts = [IoSlice::new(first), IoSlice::new(second)];
