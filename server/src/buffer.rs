@@ -1,4 +1,5 @@
-//! The buffers of a connection, pooled by capability: an idle connection holds none.
+//! The buffers of a connection, pooled by capability: an idle connection holds none. Input and output are lent together,
+//! since each request needs both.
 //!
 //! ```text
 //! Input:   │ head of this request │ taken │ unread ..... │ free ....... │
@@ -13,7 +14,7 @@ use std::cell::RefCell;
 use std::io;
 use std::mem;
 
-use crate::http1::parse::Head;
+use crate::http1::head::Head;
 
 /// A new input buffer: holds the head of nearly every request, and ten or more pipelined ones.
 const INPUT_BYTES: usize = 8 << 10;
@@ -27,19 +28,53 @@ const ROOM_BYTES_MIN: usize = 1 << 10;
 /// Buffers that grew beyond this are given back to the allocator.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
-/// How many free buffers of each kind a capability keeps: it needs as many as it has connections *in the middle of a
+/// How many free pairs of buffers (and lines of header fields) a capability keeps: it needs as many as it has connections *in the middle of a
 /// request* at one time.
 const POOLED_MAX: usize = 1024;
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { inputs: Vec::new(), outputs: Vec::new(), lines: Vec::new() }) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { buffers: Vec::new(), lines: Vec::new() }) };
 }
 
 struct Pool {
-    #[expect(clippy::vec_box, reason = "lending one moves a pointer")]
-    inputs: Vec<Box<Input>>,
-    outputs: Vec<Vec<u8>>,
+    #[expect(clippy::vec_box, reason = "lending them moves a pointer")]
+    buffers: Vec<Box<Buffers>>,
     lines: Vec<String>,
+}
+
+/// What a connection needs while it is in the middle of a request.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    pub(crate) input: Input,
+    /// Room for output. Whoever has the buffers may exchange it for another vector, and back.
+    pub(crate) output: Vec<u8>,
+}
+
+impl Buffers {
+    /// Empty buffers, from the pool.
+    pub(crate) fn take() -> Box<Buffers> {
+        POOL.with_borrow_mut(|pool| pool.buffers.pop()).unwrap_or_else(|| {
+            let input = Input { bytes: vec![0; INPUT_BYTES], start: 0, end: 0, head: Head::default() };
+            Box::new(Buffers { input, output: Vec::with_capacity(OUTPUT_BYTES) })
+        })
+    }
+
+    /// Gives them back. They may hold anything, and are kept empty.
+    #[inline]
+    pub(crate) fn give_back(mut self: Box<Buffers>) {
+        if self.input.bytes.len() > KEPT_BYTES_MAX || self.output.capacity() > KEPT_BYTES_MAX {
+            return;
+        }
+        (self.input.start, self.input.end) = (0, 0);
+        self.output.clear();
+        // The pool may be gone already while the OS thread ends; then the buffers are simply freed.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.buffers.len() < POOLED_MAX {
+                pool.buffers.push(self);
+            }
+        });
+    }
 }
 
 /// Received bytes, consumed by index: nothing is moved as long as there is room behind them.
@@ -114,63 +149,6 @@ impl Input {
     }
 }
 
-/// An input buffer on loan from the pool.
-#[derive(Debug)]
-pub(crate) struct PooledInput(Option<Box<Input>>);
-
-impl PooledInput {
-    pub(crate) fn take() -> PooledInput {
-        let pooled = POOL.with_borrow_mut(|pool| pool.inputs.pop());
-        PooledInput(Some(pooled.unwrap_or_else(|| {
-            Box::new(Input { bytes: vec![0; INPUT_BYTES], start: 0, end: 0, head: Head::default() })
-        })))
-    }
-
-    pub(crate) fn get(&mut self) -> &mut Input {
-        self.0.as_mut().expect("buffer: used after its return")
-    }
-}
-
-impl Drop for PooledInput {
-    fn drop(&mut self) {
-        let Some(mut input) = self.0.take() else { return };
-        if input.bytes.len() > KEPT_BYTES_MAX {
-            return;
-        }
-        (input.start, input.end) = (0, 0);
-        // The pool may be gone already while the OS thread ends; then the buffer is simply freed.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.inputs.len() < POOLED_MAX {
-                pool.inputs.push(input);
-            }
-        });
-    }
-}
-
-/// An empty vector with room, from the pool.
-pub(crate) fn take_output() -> Vec<u8> {
-    POOL.with_borrow_mut(|pool| pool.outputs.pop()).unwrap_or_else(|| Vec::with_capacity(OUTPUT_BYTES))
-}
-
-/// Gives a vector back, leaving an empty one without room.
-pub(crate) fn return_output(output: &mut Vec<u8>) {
-    if output.capacity() == 0 {
-        return;
-    }
-    let mut output = mem::take(output);
-    if output.capacity() > KEPT_BYTES_MAX {
-        return;
-    }
-    output.clear();
-    let _ = POOL.try_with(|pool| {
-        let mut pool = pool.borrow_mut();
-        if pool.outputs.len() < POOLED_MAX {
-            pool.outputs.push(output);
-        }
-    });
-}
-
 /// Room for the header fields of nearly every response.
 const LINES_BYTES: usize = 256;
 
@@ -210,36 +188,41 @@ mod tests {
     }
 
     #[test]
-    fn the_same_buffer_serves_one_connection_after_the_other() {
-        let address = PooledInput::take().get().bytes.as_ptr();
-        assert_eq!(PooledInput::take().get().bytes.as_ptr(), address);
-        let mut output = take_output();
-        let address = output.as_ptr();
-        return_output(&mut output);
-        assert_eq!(output.capacity(), 0);
-        let again = take_output();
-        assert_eq!(again.as_ptr(), address);
+    fn the_same_buffers_serve_one_connection_after_the_other() {
+        let addresses = |buffers: &Buffers| (buffers.input.bytes.as_ptr(), buffers.output.as_ptr());
+        let buffers = Buffers::take();
+        let first = addresses(&buffers);
+        buffers.give_back();
+        assert_eq!(addresses(&Buffers::take()), first);
     }
 
     #[test]
-    fn a_buffer_comes_back_empty() {
-        let mut loan = PooledInput::take();
-        put(loan.get(), 0, b"secret");
-        drop(loan);
-        assert!(PooledInput::take().get().is_empty());
+    fn buffers_come_back_empty() {
+        let mut buffers = Buffers::take();
+        put(&mut buffers.input, 0, b"secret");
+        buffers.output.extend_from_slice(b"secret");
+        buffers.give_back();
+        let again = Buffers::take();
+        assert!(again.input.is_empty());
+        assert!(again.output.is_empty() && again.output.capacity() > 0);
     }
 
     #[test]
-    fn a_buffer_that_grew_large_is_not_kept() {
-        let mut output = Vec::with_capacity(KEPT_BYTES_MAX + 1);
-        return_output(&mut output);
-        assert!(take_output().capacity() <= KEPT_BYTES_MAX);
+    fn buffers_that_grew_large_are_not_kept() {
+        let mut buffers = Buffers::take();
+        buffers.output.reserve(KEPT_BYTES_MAX + 1);
+        buffers.give_back();
+        assert!(Buffers::take().output.capacity() <= KEPT_BYTES_MAX);
+        let mut buffers = Buffers::take();
+        buffers.input.bytes.resize(KEPT_BYTES_MAX + 1, 0);
+        buffers.give_back();
+        assert!(Buffers::take().input.bytes.len() <= KEPT_BYTES_MAX);
     }
 
     #[test]
     fn unread_bytes_move_only_when_there_is_no_room_and_never_over_what_is_kept() {
-        let mut loan = PooledInput::take();
-        let input = loan.get();
+        let mut buffers = Buffers::take();
+        let input = &mut buffers.input;
         put(input, 0, b"HEAD");
         input.consume(4);
         put(input, 4, &vec![b'a'; INPUT_BYTES - 10]);
@@ -253,8 +236,8 @@ mod tests {
 
     #[test]
     fn a_full_buffer_grows() {
-        let mut loan = PooledInput::take();
-        let input = loan.get();
+        let mut buffers = Buffers::take();
+        let input = &mut buffers.input;
         for _ in 0..INPUT_BYTES {
             put(input, 0, b"0123456789");
         }

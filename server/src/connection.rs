@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 
 use bast::net::TcpStream;
 
@@ -13,13 +12,14 @@ use crate::http1::serve::serve;
 use crate::http1::wire::Wire;
 use crate::shared::Live;
 use crate::timeout::{Activity, Registry};
+use crate::transport::Transport;
 
 /// Serves a connection on the calling green thread. `live` is given up when the socket is closed.
 pub(crate) fn run(stream: TcpStream, peer: SocketAddr, mut live: Live) {
     live.settle(bast::capability().index());
     let shared = live.shared();
-    let registry = Registry::of(shared.id, shared.time_limits);
-    let activity = Activity::new(Rc::new(stream), Some(bast::current()));
+    let registry = Registry::of(shared.service.id, shared.time_limits);
+    let activity = Activity::new(Transport::Tcp(stream), Some(bast::current()));
     let _membership = registry.register(&activity);
     registry.ensure_sweeper();
     let wire = Wire::new(activity);

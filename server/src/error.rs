@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use crate::http1::parse::Refusal;
+use crate::http1::head::Refusal;
 use crate::message::Status;
 use crate::response::{IntoResponse, Response};
 

@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod class;
 mod connection;
 mod date;
 mod error;

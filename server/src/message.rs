@@ -185,6 +185,7 @@ impl Status {
     }
 
     /// Is this an interim response, 100 to 199?
+    #[inline]
     #[must_use]
     pub fn is_informational(self) -> bool {
         self.0 < 200
@@ -217,104 +218,6 @@ impl fmt::Debug for Status {
     }
 }
 
-/// Bits of [`CLASSES`]: may the byte stand in a token (RFC 9110 §5.6.2)?
-const TOKEN: u8 = 1;
-/// ... in a field value without ending the line: no control character but the tab (RFC 9110 §5.5)?
-const VALUE: u8 = 2;
-/// ... in a host name or IPv4 address, percent-encoded ones included (RFC 3986 §3.2.2)?
-const HOST: u8 = 4;
-
-/// ... in a request target: visible ASCII (RFC 3986 §2), but a fragment is never sent?
-const TARGET: u8 = 8;
-/// ... in a request target before its query?
-const PATH: u8 = 16;
-
-/// What each byte may be part of: one load per byte instead of a dozen comparisons.
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let b = byte as u8;
-        let unreserved = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-        if unreserved
-            || matches!(b, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'^' | b'`' | b'|')
-        {
-            classes[byte] |= TOKEN;
-        }
-        if b == b'\t' || (b >= 0x20 && b != 0x7f) {
-            classes[byte] |= VALUE;
-        }
-        if unreserved
-            || matches!(b, b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
-        {
-            classes[byte] |= HOST;
-        }
-        if b > b' ' && b < 0x7f && b != b'#' {
-            classes[byte] |= TARGET;
-            if b != b'?' {
-                classes[byte] |= PATH;
-            }
-        }
-        byte += 1;
-    }
-    classes
-};
-
-fn all(bytes: &[u8], class: u8) -> bool {
-    bytes.iter().all(|&byte| CLASSES[usize::from(byte)] & class != 0)
-}
-
-/// Is this byte allowed in a token?
-pub(crate) fn is_token_byte(byte: u8) -> bool {
-    CLASSES[usize::from(byte)] & TOKEN != 0
-}
-
-/// Is this a token, hence a possible method or field name?
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && all(bytes, TOKEN)
-}
-
-/// Can these bytes stand in a field value without ending the line?
-pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
-    // Eight bytes at a time: any that is below the space or is DEL sets its highest bit. What is found may be a tab.
-    let suspicious = |word: &[u8; 8]| {
-        let word = u64::from_le_bytes(*word);
-        let below_space = word.wrapping_sub(EACH * 0x20) & !word;
-        let del = word ^ (EACH * 0x7f);
-        (below_space | (del.wrapping_sub(EACH) & !del)) & (EACH * 0x80) != 0
-    };
-    let (words, rest) = bytes.as_chunks::<8>();
-    !words.iter().any(|word| suspicious(word) && !all(word, VALUE)) && all(rest, VALUE)
-}
-
-/// A one in each byte of a word.
-const EACH: u64 = u64::from_le_bytes([1; 8]);
-
-/// How many of the first bytes are of a class.
-fn len_of(bytes: &[u8], class: u8) -> usize {
-    bytes.iter().position(|&byte| CLASSES[usize::from(byte)] & class == 0).unwrap_or(bytes.len())
-}
-
-/// How many of the first bytes can be a token.
-pub(crate) fn token_len(bytes: &[u8]) -> usize {
-    len_of(bytes, TOKEN)
-}
-
-/// How many of the first bytes can be a request target up to its query.
-pub(crate) fn path_len(bytes: &[u8]) -> usize {
-    len_of(bytes, PATH)
-}
-
-/// How many of the first bytes can be a request target.
-pub(crate) fn target_len(bytes: &[u8]) -> usize {
-    len_of(bytes, TARGET)
-}
-
-/// How many of the first bytes can be a host name or an IPv4 address.
-pub(crate) fn host_len(bytes: &[u8]) -> usize {
-    len_of(bytes, HOST)
-}
-
 /// The elements of a comma-separated list (RFC 9110 §5.6.1), trimmed, empty ones left out.
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
@@ -340,21 +243,6 @@ mod tests {
         assert_eq!(Status::from_code(599).unwrap().line(), None);
         assert_eq!(Status::from_code(99), None);
         assert_eq!(Status::from_code(1000), None);
-    }
-
-    #[test]
-    fn field_values_never_hold_a_line_end() {
-        assert!(is_field_value("text\tand \u{e9}".as_bytes()));
-        for bad in [&b"a\rb"[..], b"a\nb", b"a\0b", b"a\x7fb", b"\x1b[31m"] {
-            assert!(!is_field_value(bad), "{bad:?}");
-        }
-        for byte in 0..=255u8 {
-            for at in 0..17 {
-                let mut value = [b'v'; 17];
-                value[at] = byte;
-                assert_eq!(is_field_value(&value), all(&value, VALUE), "{byte:#x} at {at}");
-            }
-        }
     }
 
     #[test]

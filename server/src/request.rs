@@ -28,8 +28,9 @@ pub struct Request<'c> {
     head_at: usize,
     /// The client waits for a 100 before it sends the body.
     expects_continue: &'c mut bool,
-    peer: Option<SocketAddr>,
-    params: Params,
+    peer: &'c Option<SocketAddr>,
+    /// What the router found, if there are any.
+    params: Option<Params>,
 }
 
 impl<'c> Request<'c> {
@@ -40,9 +41,9 @@ impl<'c> Request<'c> {
         head_at: usize,
         body: &'c mut RequestBody,
         expects_continue: &'c mut bool,
-        peer: Option<SocketAddr>,
+        peer: &'c Option<SocketAddr>,
     ) -> Request<'c> {
-        Request { wire, input, body, head_at, expects_continue, peer, params: Params::default() }
+        Request { wire, input, body, head_at, expects_continue, peer, params: None }
     }
 
     /// The bytes that the spans of the head refer to.
@@ -51,6 +52,7 @@ impl<'c> Request<'c> {
     }
 
     /// The method.
+    #[inline]
     #[must_use]
     pub fn method(&self) -> Method<'_> {
         self.input.head.method(self.head_bytes())
@@ -103,7 +105,7 @@ impl<'c> Request<'c> {
     /// The address of the client; none in tests without a socket.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+        *self.peer
     }
 
     /// The value of the first header field with this name, in any case of letters: `None` where it is absent or not
@@ -139,7 +141,7 @@ impl<'c> Request<'c> {
     /// # Errors
     /// A 400 where the path has a malformed escape or is not UTF-8, a 500 where the route has no such parameter.
     pub fn param_text(&self, name: &str) -> Result<Cow<'_, str>, Error> {
-        let Some((from, to)) = self.params.get(name) else {
+        let Some((from, to)) = self.params.as_ref().and_then(|params| params.get(name)) else {
             return Err(Error::from(io::Error::other(format!("the route has no parameter {name:?}"))));
         };
         percent::decode(&self.path()[from..to])
@@ -148,7 +150,7 @@ impl<'c> Request<'c> {
 
     /// Keeps what the router found.
     pub(crate) fn set_params(&mut self, params: Params) {
-        self.params = params;
+        self.params = Some(params);
     }
 
     /// The length of the body in bytes where the head says it: 0 without a body, `None` for a chunked one of which
@@ -156,9 +158,9 @@ impl<'c> Request<'c> {
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         match self.input.head.framing {
-            crate::http1::parse::Framing::Empty => Some(0),
-            crate::http1::parse::Framing::Sized(length) => Some(length),
-            crate::http1::parse::Framing::Chunked => None,
+            crate::http1::head::Framing::Empty => Some(0),
+            crate::http1::head::Framing::Sized(length) => Some(length),
+            crate::http1::head::Framing::Chunked => None,
         }
     }
 

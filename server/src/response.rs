@@ -13,8 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::buffer;
+use crate::class::{is_field_value, is_token};
 use crate::http1::stream::BodyWriter;
-use crate::message::{Status, is_field_value, is_token};
+use crate::message::Status;
 
 /// An answer to a request.
 ///
@@ -200,6 +201,12 @@ impl Response {
         self.close
     }
 
+    /// Must it not be sent? [`fault`](Response::fault) says why.
+    #[inline]
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.refused.is_some() || self.status.is_informational()
+    }
+
     /// Why this cannot be sent, if it cannot.
     pub(crate) fn fault(&self) -> Option<String> {
         match &self.refused {
@@ -345,8 +352,9 @@ pub(crate) struct HeaderBlock {
 
 impl HeaderBlock {
     /// The media type, if it is not among the lines.
-    pub(crate) fn content_type(&self) -> Option<&str> {
-        self.content_type.as_deref()
+    #[inline]
+    pub(crate) fn content_type(&self) -> Option<&Cow<'static, str>> {
+        self.content_type.as_ref()
     }
 
     /// The lines. Every one was checked by `Response::put`, so there is no line end but at the end of each.
@@ -356,7 +364,7 @@ impl HeaderBlock {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let lines = self.lines.split_terminator("\r\n").filter_map(|line| line.split_once(": "));
-        self.content_type().map(|value| (CONTENT_TYPE, value)).into_iter().chain(lines)
+        self.content_type().map(|value| (CONTENT_TYPE, &**value)).into_iter().chain(lines)
     }
 
     fn put(&mut self, name: &str, value: &str, replace: bool) {
@@ -388,6 +396,7 @@ impl HeaderBlock {
 }
 
 impl Drop for HeaderBlock {
+    #[inline]
     fn drop(&mut self) {
         if self.lines.capacity() > 0 {
             buffer::return_lines(&mut self.lines);

@@ -5,6 +5,9 @@
 //! ├─ users ─ {id}   a branch that fails is left again, so /users/new and /users/{id}
 //! └─ {rest...}      live together. The first pattern that fits decides, whatever its methods.
 //! ```
+//! A pattern without parameters that is the path as it stands is what the tree would find first, so those are looked at
+//! before, as a whole: that is what most requests are for.
+//!
 //! Finding a route allocates nothing, except for a segment with percent escapes that no literal matches as it stands.
 #![forbid(unsafe_code)]
 
@@ -45,6 +48,10 @@ use crate::response::Response;
 #[derive(Default)]
 pub struct Router {
     root: Node,
+    /// Where patterns end; nodes and `fixed` know them by their index.
+    endpoints: Vec<Endpoint>,
+    /// The patterns without parameters, sorted.
+    fixed: Vec<(Box<[u8]>, usize)>,
     /// The first directory that could not be opened, kept for `prepare`.
     fault: Option<io::Error>,
 }
@@ -55,13 +62,14 @@ struct Node {
     /// Sorted by segment.
     literals: Vec<(Box<[u8]>, Node)>,
     param: Option<Box<Node>>,
-    rest: Option<Endpoint>,
-    endpoint: Option<Endpoint>,
+    rest: Option<usize>,
+    endpoint: Option<usize>,
 }
 
 /// Where a pattern ends.
 #[derive(Default)]
 struct Endpoint {
+    /// That of GET first.
     routes: Vec<Route>,
 }
 
@@ -183,24 +191,57 @@ impl Router {
             }
         }
         assert!(names.len() <= PARAMS_MAX, "route {pattern:?} has more than {PARAMS_MAX} parameters");
-        let endpoint = if rest { &mut node.rest } else { &mut node.endpoint }.get_or_insert_default();
+        let index = *if rest { &mut node.rest } else { &mut node.endpoint }.get_or_insert_with(|| {
+            self.endpoints.push(Endpoint::default());
+            self.endpoints.len() - 1
+        });
+        if names.is_empty()
+            && let Err(place) = self.fixed.binary_search_by(|(known, _)| (**known).cmp(pattern.as_bytes()))
+        {
+            self.fixed.insert(place, (pattern.as_bytes().into(), index));
+        }
+        let endpoint = &mut self.endpoints[index];
         assert!(
             endpoint.routes.iter().all(|route| route.method != method),
             "route {pattern:?} is there twice for one method"
         );
         let names = (!names.is_empty()).then(|| names.into());
-        endpoint.routes.push(Route { method, handler, names });
+        let place = if method == Some(Method::Get) { 0 } else { endpoint.routes.len() };
+        endpoint.routes.insert(place, Route { method, handler, names });
     }
 }
 
 impl Handler for Router {
     fn handle(&self, request: &mut Request<'_>) -> Response {
+        let path = request.path_bytes();
+        if let Some(&index) = lookup(&self.fixed, path) {
+            return self.endpoints[index].handle(request);
+        }
+        self.handle_by_tree(request)
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        match &self.fault {
+            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            None => {
+                let mut routes = self.endpoints.iter().flat_map(|endpoint| &endpoint.routes);
+                routes.try_for_each(|route| route.handler.prepare())
+            }
+        }
+    }
+}
+
+impl Router {
+    /// The same for a path that is no pattern as it stands.
+    #[inline(never)]
+    fn handle_by_tree(&self, request: &mut Request<'_>) -> Response {
         let mut params = Params::default();
         let path = request.path_bytes();
         let found = if path[0] == b'/' { self.root.find(path, Some(1), 0, &mut params) } else { None };
-        let Some(endpoint) = found else {
+        let Some(index) = found else {
             return not_found(request);
         };
+        let endpoint = &self.endpoints[index];
         let Some(route) = endpoint.route(request.method()) else {
             return endpoint.other_method(request.method());
         };
@@ -210,13 +251,25 @@ impl Handler for Router {
         }
         route.handler.handle(request)
     }
+}
 
-    fn prepare(&self) -> io::Result<()> {
-        match &self.fault {
-            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            None => self.root.prepare(),
-        }
+/// Up to so many entries are looked at one after the other, which beats a binary search there.
+const SCANNED_MAX: usize = 16;
+
+/// What a sorted list has for this text.
+#[inline]
+fn lookup<'l, T>(list: &'l [(Box<[u8]>, T)], text: &[u8]) -> Option<&'l T> {
+    if list.len() <= SCANNED_MAX {
+        // The lengths sort out nearly all.
+        return list.iter().find(|(known, _)| **known == *text).map(|(_, value)| value);
     }
+    lookup_sorted(list, text)
+}
+
+#[inline(never)]
+fn lookup_sorted<'l, T>(list: &'l [(Box<[u8]>, T)], text: &[u8]) -> Option<&'l T> {
+    let index = list.binary_search_by(|(known, _)| (**known).cmp(text)).ok()?;
+    Some(&list[index].1)
 }
 
 #[cold]
@@ -228,16 +281,7 @@ fn not_found(request: &Request<'_>) -> Response {
     Response::text("404 Not Found\n").with_status(Status::NOT_FOUND)
 }
 
-/// Up to so many literal segments are looked at one after the other, which beats a binary search there.
-const SCANNED_MAX: usize = 16;
-
 impl Node {
-    fn prepare(&self) -> io::Result<()> {
-        let mut routes = self.endpoint.iter().chain(&self.rest).flat_map(|endpoint| &endpoint.routes);
-        routes.try_for_each(|route| route.handler.prepare())?;
-        self.literals.iter().map(|(_, node)| node).chain(self.param.as_deref()).try_for_each(Node::prepare)
-    }
-
     fn literal_mut(&mut self, segment: &[u8]) -> &mut Node {
         let index = match self.literals.binary_search_by(|(known, _)| (**known).cmp(segment)) {
             Ok(index) => index,
@@ -250,30 +294,21 @@ impl Node {
     }
 
     fn literal(&self, segment: &[u8]) -> Option<&Node> {
-        let exact = |segment: &[u8]| {
-            if self.literals.len() <= SCANNED_MAX {
-                // The lengths sort out nearly all.
-                return self.literals.iter().find(|(known, _)| **known == *segment).map(|(_, node)| node);
-            }
-            let index = self.literals.binary_search_by(|(known, _)| (**known).cmp(segment)).ok()?;
-            Some(&self.literals[index].1)
-        };
-        exact(segment).or_else(|| {
+        lookup(&self.literals, segment).or_else(|| {
             let text = std::str::from_utf8(segment).ok().filter(|text| text.contains('%'))?;
-            exact(percent::decode(text)?.as_bytes())
+            lookup(&self.literals, percent::decode(text)?.as_bytes())
         })
     }
 
     /// The endpoint for what begins at `at` of `path`; `None` there means that the path has ended. `depth` parameters
     /// were found before.
-    fn find(&self, path: &[u8], at: Option<usize>, depth: usize, params: &mut Params) -> Option<&Endpoint> {
-        let Some(at) = at else { return self.endpoint.as_ref() };
+    fn find(&self, path: &[u8], at: Option<usize>, depth: usize, params: &mut Params) -> Option<usize> {
+        let Some(at) = at else { return self.endpoint };
         let end = path[at..].iter().position(|&b| b == b'/').map_or(path.len(), |slash| at + slash);
         let next = (end < path.len()).then_some(end + 1);
         let segment = &path[at..end];
         if let Some(node) = self.literal(segment) {
-            let found =
-                if next.is_none() { node.endpoint.as_ref() } else { node.find(path, next, depth, params) };
+            let found = if next.is_none() { node.endpoint } else { node.find(path, next, depth, params) };
             if found.is_some() {
                 return found;
             }
@@ -284,7 +319,7 @@ impl Node {
                 return Some(found);
             }
         }
-        let rest = self.rest.as_ref()?;
+        let rest = self.rest?;
         params.values[depth] = range(at, path.len());
         Some(rest)
     }
@@ -297,15 +332,26 @@ fn range(from: usize, to: usize) -> (u32, u32) {
 }
 
 impl Endpoint {
-    fn route(&self, method: Method<'_>) -> Option<&Route> {
-        let of = |wanted: Option<Method<'_>>| self.routes.iter().find(|route| route.method == wanted);
-        // Nearly all requests are of one method: told from others without comparing names.
-        if matches!(method, Method::Get)
-            && let found @ Some(_) =
-                self.routes.iter().find(|route| matches!(route.method, Some(Method::Get)))
-        {
-            return found;
+    #[inline]
+    fn handle(&self, request: &mut Request<'_>) -> Response {
+        match self.route(request.method()) {
+            Some(route) => route.handler.handle(request),
+            None => self.other_method(request.method()),
         }
+    }
+
+    #[inline]
+    fn route(&self, method: Method<'_>) -> Option<&Route> {
+        // Nearly all requests are of one method, whose route is kept first: told from others without comparing names.
+        match self.routes.first() {
+            found @ Some(Route { method: Some(Method::Get), .. }) if matches!(method, Method::Get) => found,
+            _ => self.route_of_another(method),
+        }
+    }
+
+    #[inline(never)]
+    fn route_of_another(&self, method: Method<'_>) -> Option<&Route> {
+        let of = |wanted: Option<Method<'_>>| self.routes.iter().find(|route| route.method == wanted);
         of(Some(method))
             .or_else(|| of(Some(Method::Get)).filter(|_| method == Method::Head))
             .or_else(|| of(None))
@@ -330,23 +376,23 @@ impl Endpoint {
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn list(node: &Node, path: &str, entries: &mut fmt::DebugSet<'_, '_>) {
+        fn list(router: &Router, node: &Node, path: &str, entries: &mut fmt::DebugSet<'_, '_>) {
             for (suffix, endpoint) in [("", &node.endpoint), ("/{...}", &node.rest)] {
-                for route in endpoint.iter().flat_map(|endpoint| &endpoint.routes) {
+                for route in endpoint.iter().flat_map(|&index| &router.endpoints[index].routes) {
                     let method = route.method.map_or("*", |method| method.as_str());
                     entries.entry(&format_args!("{method} {path}{suffix}"));
                 }
             }
             for (segment, child) in &node.literals {
-                list(child, &format!("{path}/{}", segment.escape_ascii()), entries);
+                list(router, child, &format!("{path}/{}", segment.escape_ascii()), entries);
             }
             if let Some(child) = &node.param {
-                list(child, &format!("{path}/{{}}"), entries);
+                list(router, child, &format!("{path}/{{}}"), entries);
             }
         }
         f.write_str("Router ")?;
         let mut entries = f.debug_set();
-        list(&self.root, "", &mut entries);
+        list(self, &self.root, "", &mut entries);
         entries.finish()
     }
 }

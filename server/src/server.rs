@@ -13,11 +13,11 @@ use bast::signal::{Signal, Signals};
 use bast::sync::Receiver;
 use bast::{Builder, JoinHandle, Runtime, Thread};
 
+use crate::class::is_field_value;
 use crate::handler::Handler;
 use crate::http1::serve::Service;
 use crate::listener;
 use crate::load::LoadTable;
-use crate::message::is_field_value;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::shutdown::{Event, Shutdown};
@@ -139,11 +139,11 @@ impl Server {
             name => format!("Server: {name}\r\n"),
         };
         let shared = Arc::new(Shared {
-            id: ServerId::next(),
             load: LoadTable::new(runtime.capabilities()),
             runtime,
             listener,
             service: Service {
+                id: ServerId::next(),
                 handler,
                 limits: settings.limits,
                 server_line: server_line.into_bytes().into(),
@@ -292,7 +292,7 @@ const QUEUE_MAX: usize = 4096;
 fn on_each_capability(shared: &Arc<Shared>, action: fn(&Registry)) -> io::Result<()> {
     let spawned: Vec<JoinHandle<()>> = (0..shared.runtime.capabilities())
         .map(|index| {
-            let (id, limits) = (shared.id, shared.time_limits);
+            let (id, limits) = (shared.service.id, shared.time_limits);
             Builder::new()
                 .on(shared.runtime.capability(index))
                 .spawn(move || action(&Registry::of(id, limits)))

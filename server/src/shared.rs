@@ -10,11 +10,10 @@ use bast::net::TcpListener;
 use crate::http1::serve::Service;
 use crate::load::LoadTable;
 use crate::shutdown::Shutdown;
-use crate::timeout::{ServerId, TimeLimits};
+use crate::timeout::TimeLimits;
 
 /// What the threads of a server share while it serves.
 pub(crate) struct Shared {
-    pub(crate) id: ServerId,
     pub(crate) runtime: bast::Handle,
     pub(crate) listener: TcpListener,
     pub(crate) service: Service,

@@ -105,14 +105,14 @@ pub(crate) struct Activity {
     expired: Cell<bool>,
     /// Where the registry keeps this; meaningless while not registered.
     index: Cell<usize>,
-    transport: Rc<dyn Transport>,
+    transport: Transport,
     /// The connection's thread, to be killed at the end of a drain; none in tests without a runtime.
     thread: Option<bast::Thread>,
 }
 
 impl Activity {
     /// A connection over `transport`, served by `thread`, idle for now.
-    pub(crate) fn new(transport: Rc<dyn Transport>, thread: Option<bast::Thread>) -> Rc<Activity> {
+    pub(crate) fn new(transport: Transport, thread: Option<bast::Thread>) -> Rc<Activity> {
         Rc::new(Activity {
             phase: Cell::new(Phase::Idle),
             quiet: Cell::new(0),
@@ -123,8 +123,9 @@ impl Activity {
         })
     }
 
-    pub(crate) fn transport(&self) -> &dyn Transport {
-        &*self.transport
+    #[inline]
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -318,7 +319,7 @@ mod tests {
 
     fn member(registry: &Rc<Registry>) -> (Rc<Twin>, Rc<Activity>, Membership) {
         let twin = Twin::new(&[]);
-        let activity = Activity::new(Rc::<Twin>::clone(&twin), None);
+        let activity = Activity::new((&twin).into(), None);
         let membership = registry.register(&activity);
         (twin, activity, membership)
     }

@@ -1,77 +1,123 @@
-//! What the server asks of a connection's byte stream: a TCP stream, or its twin in memory for the tests.
+//! A connection's byte stream: a TCP stream, or its twin in memory for the tests.
 //!
 //! Blocking calls that park the green thread; no policy. `expire` is the only call that comes from outside of the
 //! connection's own thread (from the sweeper of its capability).
+//!
+//! One type for the few kinds of stream that there are: with a single kind in a program the match is no code at all, and the calls
+//! of the byte path are direct ones.
 #![forbid(unsafe_code)]
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 
 use bast::net::TcpStream;
 
 /// A byte stream in both directions. See [`TcpStream`] for what each call means.
-pub(crate) trait Transport {
-    /// Waits until a read would not block.
-    fn wait_readable(&self) -> io::Result<()>;
-    /// Reads what is there; `None` where nothing is.
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize>;
-    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
-    fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
-    /// Writes bytes that more will follow, so that the kernel may wait with a short segment.
-    fn send_more(&self, bytes: &[u8]) -> io::Result<usize>;
-    /// Writes from a file, at `offset`, which moves on.
-    fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize>;
-    /// Ends the stream to the peer.
-    fn shutdown_write(&self) -> io::Result<()>;
-    /// From now on a call that would have to wait fails with `TimedOut`; who waits now is woken.
-    fn expire(&self);
-    /// Takes that back.
-    fn unexpire(&self);
+pub(crate) enum Transport {
+    /// A connection's stream is used by its own thread alone, hence unshared; the sweeper only expires it.
+    Tcp(TcpStream),
+    #[cfg(test)]
+    Twin(std::rc::Rc<twin::Twin>),
 }
 
-// Written as paths: `self.read(…)` would find this trait's own method and call itself for ever.
-/// A connection's stream is used by its own thread alone; the sweeper only expires it.
-impl Transport for TcpStream {
-    fn wait_readable(&self) -> io::Result<()> {
-        TcpStream::wait_readable(self)
+impl Transport {
+    /// Waits until a read would not block.
+    #[inline]
+    pub(crate) fn wait_readable(&self) -> io::Result<()> {
+        match self {
+            Transport::Tcp(stream) => stream.wait_readable(),
+            #[cfg(test)]
+            Transport::Twin(twin) => twin.wait_readable(),
+        }
     }
 
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        TcpStream::try_read(self, buffer)
+    /// Reads what is there; `None` where nothing is.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self {
+            Transport::Tcp(stream) => stream.try_read(buffer),
+            #[cfg(test)]
+            Transport::Twin(twin) => twin.try_read(buffer),
+        }
     }
 
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.unshared().read(buffer)
+    /// Waits for bytes and reads them.
+    #[inline]
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.unshared().read(buffer),
+            #[cfg(test)]
+            Transport::Twin(twin) => twin.read(buffer),
+        }
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.unshared().write(bytes)
+    /// Writes some of the bytes.
+    #[inline]
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.unshared().write(bytes),
+            #[cfg(test)]
+            Transport::Twin(twin) => Ok(twin.write(bytes)),
+        }
     }
 
-    fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.unshared().write_vectored(parts)
+    /// Writes some of the bytes of these parts.
+    pub(crate) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.unshared().write_vectored(parts),
+            #[cfg(test)]
+            Transport::Twin(twin) => {
+                Ok(twin.write(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>()))
+            }
+        }
     }
 
-    fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.unshared().send_more(bytes)
+    /// Writes bytes that more will follow, so that the kernel may wait with a short segment.
+    pub(crate) fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.unshared().send_more(bytes),
+            #[cfg(test)]
+            Transport::Twin(twin) => Ok(twin.send_more(bytes)),
+        }
     }
 
-    fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
-        self.unshared().send_file(file, offset, len)
+    /// Writes from a file, at `offset`, which moves on.
+    pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.unshared().send_file(file, offset, len),
+            #[cfg(test)]
+            Transport::Twin(twin) => twin.send_file(file, offset, len),
+        }
     }
 
-    fn shutdown_write(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
+    /// Ends the stream to the peer.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        match self {
+            Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(test)]
+            Transport::Twin(twin) => {
+                twin.shutdown_write();
+                Ok(())
+            }
+        }
     }
 
-    fn expire(&self) {
-        TcpStream::expire(self);
+    /// From now on a call that would have to wait fails with `TimedOut`; who waits now is woken.
+    pub(crate) fn expire(&self) {
+        match self {
+            Transport::Tcp(stream) => stream.expire(),
+            #[cfg(test)]
+            Transport::Twin(twin) => twin.expire(),
+        }
     }
 
-    fn unexpire(&self) {
-        TcpStream::unexpire(self);
+    /// Takes that back.
+    pub(crate) fn unexpire(&self) {
+        match self {
+            Transport::Tcp(stream) => stream.unexpire(),
+            #[cfg(test)]
+            Transport::Twin(twin) => twin.unexpire(),
+        }
     }
 }
 

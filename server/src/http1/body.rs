@@ -10,9 +10,10 @@
 //! Nothing here reads a socket or keeps a byte.
 #![forbid(unsafe_code)]
 
-use crate::http1::parse::{Framing, Refusal};
+use crate::class::is_token_byte;
+use crate::http1::head::{Framing, Refusal};
 use crate::limits::Limits;
-use crate::message::{Status, is_token_byte};
+use crate::message::Status;
 
 /// The reading side of one request's body.
 #[derive(Debug)]

@@ -5,8 +5,10 @@
 //! response was built (`response.rs`), so no byte of the application can end a line here.
 #![forbid(unsafe_code)]
 
-use crate::date;
+use std::borrow::Cow;
+
 use crate::http1::persistence::Persistence;
+use crate::http1::preamble::{Preamble, push_type};
 use crate::message::{Status, Version};
 
 /// How the client learns where the body of a response ends.
@@ -25,13 +27,11 @@ pub(crate) enum Length {
 /// All that a response head is made of.
 pub(crate) struct ResponseHead<'a> {
     pub(crate) status: Status,
-    /// The `Server` line, or nothing.
-    pub(crate) server_line: &'a [u8],
-    pub(crate) date_line: &'a date::Line,
+    pub(crate) preamble: &'a mut Preamble,
     /// The response's own fields as whole lines.
     pub(crate) header_lines: &'a str,
     /// The value of `Content-Type`, where the lines do not have it.
-    pub(crate) content_type: Option<&'a str>,
+    pub(crate) content_type: Option<&'a Cow<'static, str>>,
     pub(crate) length: Length,
     /// The version of the request: 1.0 has to be told that the connection persists.
     pub(crate) version: Version,
@@ -49,49 +49,48 @@ impl ResponseHead<'_> {
     ///
     /// A piece whose size is known when this is compiled is a few moves, any other a call of `memcpy`: so those that
     /// most responses have are written as the former.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        if self.status == Status::OK {
-            out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        } else {
-            status_line(self.status, out);
-        }
-        out.extend_from_slice(self.server_line);
-        out.extend_from_slice(self.date_line);
-        if let Some(value) = self.content_type {
-            out.extend_from_slice(b"Content-Type: ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+    #[inline]
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        match (self.status, self.content_type) {
+            (Status::OK, Some(Cow::Borrowed(media_type))) => {
+                out.extend_from_slice(self.preamble.ok_with_type(media_type));
+            }
+            (status, media_type) => begin(status, self.preamble, media_type.map(|it| &**it), out),
         }
         if !self.header_lines.is_empty() {
             out.extend_from_slice(self.header_lines.as_bytes());
-        }
-        match self.length {
-            Length::Absent | Length::UntilClose => {}
-            Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-            Length::Sized(length) => {
-                // Room for the most digits is appended, and what was not needed is taken back.
-                let mut line = *b"Content-Length: 01234567890123456789\r\n";
-                let end = CONTENT_LENGTH_AT + digits(length, &mut line[CONTENT_LENGTH_AT..]);
-                line[end..end + 2].copy_from_slice(b"\r\n");
-                let start = out.len();
-                out.extend_from_slice(&line);
-                out.truncate(start + end + 2);
-            }
         }
         match (self.persistence, self.version) {
             (Persistence::Reuse, Version::Http11) => {}
             (Persistence::Reuse, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             (Persistence::Close, _) => out.extend_from_slice(b"Connection: close\r\n"),
         }
-        out.extend_from_slice(b"\r\n");
+        match self.length {
+            Length::Absent | Length::UntilClose => out.extend_from_slice(b"\r\n"),
+            Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+            Length::Sized(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                push_number(length, out);
+                out.extend_from_slice(b"\r\n\r\n");
+            }
+        }
     }
 }
 
+/// The first lines of a response that is not like most.
 #[inline(never)]
-fn status_line(status: Status, out: &mut Vec<u8>) {
-    match status.line() {
-        Some(line) => out.extend_from_slice(line.as_bytes()),
-        None => unknown_status_line(status, out),
+fn begin(status: Status, preamble: &Preamble, media_type: Option<&str>, out: &mut Vec<u8>) {
+    if status == Status::OK {
+        out.extend_from_slice(preamble.ok());
+    } else {
+        match status.line() {
+            Some(line) => out.extend_from_slice(line.as_bytes()),
+            None => unknown_status_line(status, out),
+        }
+        out.extend_from_slice(preamble.lines());
+    }
+    if let Some(media_type) = media_type {
+        push_type(media_type, out);
     }
 }
 
@@ -99,26 +98,36 @@ fn status_line(status: Status, out: &mut Vec<u8>) {
 #[cold]
 fn unknown_status_line(status: Status, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    let mut code = [0; DIGITS_MAX];
-    let count = digits(u64::from(status.code()), &mut code);
-    out.extend_from_slice(&code[..count]);
+    push_number(u64::from(status.code()), out);
     out.extend_from_slice(b" \r\n");
 }
 
-/// Where the number begins in a `Content-Length` line.
-const CONTENT_LENGTH_AT: usize = b"Content-Length: ".len();
+/// Appends a number in decimal.
+#[inline]
+fn push_number(number: u64, out: &mut Vec<u8>) {
+    match number {
+        0..10 => out.push(digit(number)),
+        10..100 => out.extend_from_slice(&[digit(number / 10), digit(number % 10)]),
+        _ => push_long_number(number, out),
+    }
+}
 
-/// The most digits that a number has.
-const DIGITS_MAX: usize = 20;
+fn digit(number: u64) -> u8 {
+    b'0' + number as u8
+}
 
-/// Writes `number` in decimal at the beginning of `out`; returns how many digits it has.
-fn digits(mut number: u64, out: &mut [u8]) -> usize {
-    let count = number.checked_ilog10().map_or(1, |log| log as usize + 1);
-    for digit in out[..count].iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
+#[inline(never)]
+fn push_long_number(mut number: u64, out: &mut Vec<u8>) {
+    /// The most digits that a number has.
+    const DIGITS_MAX: usize = 20;
+    let mut digits = [0; DIGITS_MAX];
+    let mut first = DIGITS_MAX;
+    while number > 0 {
+        first -= 1;
+        digits[first] = digit(number % 10);
         number /= 10;
     }
-    count
+    out.extend_from_slice(&digits[first..]);
 }
 
 /// Room for the size of a chunk, written before the size is known. RFC 9112 §7.1 allows leading zeros.
@@ -136,6 +145,7 @@ pub(crate) fn begin_chunk(out: &mut Vec<u8>) -> usize {
 
 /// Closes the chunk that [`begin_chunk`] opened at `start`, which reaches to the end of `out`. An empty chunk would
 /// end the body: it is taken back instead.
+#[inline(never)]
 pub(crate) fn end_chunk(out: &mut Vec<u8>, start: usize) {
     let mut size = out.len() - start - SIZE_PLACEHOLDER.len();
     assert!(size <= CHUNK_BYTES_MAX, "encode: chunk beyond its placeholder");
@@ -152,23 +162,26 @@ pub(crate) fn end_chunk(out: &mut Vec<u8>, start: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::preamble;
     use crate::response::Response;
+    use crate::timeout::ServerId;
 
     fn encoded(response: &Response, length: Length, version: Version, persistence: Persistence) -> String {
-        let head = ResponseHead {
-            status: response.status(),
-            server_line: b"Server: s\r\n",
-            date_line: b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
-            header_lines: response.headers().lines(),
-            content_type: response.headers().content_type(),
-            length,
-            version,
-            persistence,
-        };
         let mut out = b"before".to_vec();
-        head.encode(&mut out);
-        let head = String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned();
-        head.replace("Sun, 06 Nov 1994 08:49:37 GMT", "d")
+        preamble::with(ServerId::next(), b"Server: s\r\n", 784_111_777, |preamble| {
+            let head = ResponseHead {
+                status: response.status(),
+                preamble,
+                header_lines: response.headers().lines(),
+                content_type: response.headers().content_type(),
+                length,
+                version,
+                persistence,
+            };
+            head.encode(&mut out);
+        });
+        let out = String::from_utf8(out).unwrap().replace("Sun, 06 Nov 1994 08:49:37 GMT", "d");
+        out.strip_prefix("before").unwrap().to_owned()
     }
 
     #[test]
@@ -179,6 +192,11 @@ mod tests {
             "HTTP/1.1 200 OK\r\nServer: s\r\nDate: d\r\nContent-Type: text/plain; charset=utf-8\r\nX-A: b\r\n\
              Content-Length: 1\r\n\r\n"
         );
+        let made = Response::bytes(String::from("a/b"), "").with_status(Status::CREATED);
+        assert_eq!(
+            encoded(&made, Length::Sized(100), Version::Http11, Persistence::Reuse),
+            "HTTP/1.1 201 Created\r\nServer: s\r\nDate: d\r\nContent-Type: a/b\r\nContent-Length: 100\r\n\r\n"
+        );
         let gone = Response::new(Status::NO_CONTENT);
         assert_eq!(
             encoded(&gone, Length::Absent, Version::Http11, Persistence::Close),
@@ -186,7 +204,7 @@ mod tests {
         );
         assert_eq!(
             encoded(&gone, Length::Chunked, Version::Http10, Persistence::Reuse),
-            "HTTP/1.1 204 No Content\r\nServer: s\r\nDate: d\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
+            "HTTP/1.1 204 No Content\r\nServer: s\r\nDate: d\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
         );
     }
 
@@ -200,9 +218,9 @@ mod tests {
     #[test]
     fn numbers_are_written_as_std_writes_them() {
         for number in [0, 1, 9, 10, 99, 100, 12345, u64::from(u32::MAX), u64::MAX] {
-            let mut out = [0; DIGITS_MAX];
-            let count = digits(number, &mut out);
-            assert_eq!(out[..count], *number.to_string().as_bytes());
+            let mut out = b"before ".to_vec();
+            push_number(number, &mut out);
+            assert_eq!(out, format!("before {number}").as_bytes());
         }
     }
 

@@ -12,30 +12,31 @@
 //! The frames below `await_request` are what an idle connection costs: what needs stack is in calls beside it.
 #![forbid(unsafe_code)]
 
-use std::cell::RefMut;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::buffer::{Input, PooledInput};
-use crate::date;
+use crate::buffer::Input;
 use crate::handler::Handler;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
-use crate::http1::parse::{self, Framing, Head, Progress, Refusal, Scan};
+use crate::http1::head::{Framing, Head, Refusal};
+use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
+use crate::http1::preamble;
 use crate::http1::stream::BodyWriter;
-use crate::http1::wire::{HELD_BYTES_MAX, Output, Wire};
+use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version};
 use crate::request::Request;
 use crate::response::{Body, FilePart, Response, StreamBody};
-use crate::timeout::Phase;
+use crate::timeout::{Phase, ServerId};
 
 /// What all connections of a server share.
 pub(crate) struct Service {
+    pub(crate) id: ServerId,
     pub(crate) handler: Box<dyn Handler>,
     pub(crate) limits: Limits,
     /// The `Server` line, or nothing.
@@ -69,22 +70,21 @@ enum After {
 /// Serves one connection to its end.
 pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     let mut first = true;
-    while let Some(mut input) = await_request(wire, service, first) {
+    while let Some(mut buffers) = await_request(wire, service, first) {
         first = false;
         loop {
-            match exchange(wire, service, peer, input.get()) {
+            match exchange(wire, service, &peer, buffers.input()) {
                 After::Request => {}
                 After::Idle => break,
                 After::Close => return,
-                After::Linger => return linger(wire, service, input.get()),
+                After::Linger => return linger(wire, service, buffers.input()),
             }
         }
-        wire.release_output();
     }
 }
 
 /// Waits for the first bytes of a request, holding no buffer meanwhile. `None` where the connection is over.
-fn await_request(wire: &Wire, service: &Service, first: bool) -> Option<PooledInput> {
+fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<Loan<'w>> {
     let transport = wire.activity().transport();
     wire.activity().enter(Phase::Idle);
     // A new connection's request is often there already: look before waiting, which takes a registration.
@@ -98,9 +98,9 @@ fn await_request(wire: &Wire, service: &Service, first: bool) -> Option<PooledIn
         if wait {
             transport.wait_readable().ok()?;
         }
-        let mut input = PooledInput::take();
+        let mut buffers = wire.borrow_buffers();
         let mut nothing = false;
-        let received = input.get().fill(0, |room| {
+        let received = buffers.input().fill(0, |room| {
             if wait {
                 return transport.read(room);
             }
@@ -112,14 +112,14 @@ fn await_request(wire: &Wire, service: &Service, first: bool) -> Option<PooledIn
         match received {
             Ok(0) if nothing => {}
             Ok(0) | Err(_) => return None,
-            Ok(_) => return Some(input),
+            Ok(_) => return Some(buffers),
         }
     }
 }
 
 /// One request and its response.
 #[inline(never)]
-fn exchange(wire: &Wire, service: &Service, peer: Option<SocketAddr>, input: &mut Input) -> After {
+fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &mut Input) -> After {
     let head_at = match read_head(wire, service, input) {
         Ok(found) => found,
         Err(NoHead::Refused(refusal)) => return refuse(wire, service, &refusal),
@@ -144,8 +144,9 @@ fn exchange(wire: &Wire, service: &Service, peer: Option<SocketAddr>, input: &mu
         head_only: head.is_head(),
     };
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
-    let mut response = call(&*service.handler, &mut request);
-    respond(wire, service, input, &mut body, expects_continue, answer, &mut response)
+    let mut response = None;
+    let response = call(&*service.handler, &mut request, &mut response);
+    respond(wire, service, input, &mut body, expects_continue, answer, response)
 }
 
 /// Why there is no head.
@@ -192,17 +193,35 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
     }
 }
 
-/// Runs the handler. A panic in it is a 500; a kill goes on unwinding.
-fn call(handler: &dyn Handler, request: &mut Request<'_>) -> Response {
+/// Runs the handler, and keeps its response in `slot`, where it is until it is sent: a response is large enough that moving it
+/// from frame to frame would show. A panic in the handler is a 500; a kill goes on unwinding.
+#[inline]
+fn call<'s>(
+    handler: &dyn Handler,
+    request: &mut Request<'_>,
+    slot: &'s mut Option<Response>,
+) -> &'s mut Response {
     // The request is only read and its body closed after a panic; both stay consistent at every step.
-    match bast::catch_unwind(AssertUnwindSafe(|| handler.handle(request))) {
-        Ok(response) => match response.fault() {
-            None => response,
-            Some(fault) => {
-                log::error!("{} {:?}: {fault}", request.method(), request.path());
-                internal_error()
-            }
-        },
+    let outcome = bast::catch_unwind(AssertUnwindSafe(|| {
+        *slot = Some(handler.handle(request));
+    }));
+    if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
+        log_failure(request, outcome, slot.as_ref());
+        *slot = Some(internal_error());
+    }
+    slot.as_mut().expect("serve: a handler returned without a response")
+}
+
+/// Says in the log why a handler's response is not sent. A kill goes on unwinding.
+#[cold]
+#[inline(never)]
+fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response: Option<&Response>) {
+    let (method, path) = (request.method(), request.path());
+    match outcome {
+        Ok(()) => {
+            let fault = response.and_then(Response::fault).unwrap_or_default();
+            log::error!("{method} {path:?}: {fault}");
+        }
         Err(payload) if bast::is_kill(&*payload) => panic::resume_unwind(payload),
         Err(payload) => {
             let message = payload
@@ -210,8 +229,7 @@ fn call(handler: &dyn Handler, request: &mut Request<'_>) -> Response {
                 .copied()
                 .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
                 .unwrap_or("no message");
-            log::error!("{} {:?}: handler panicked: {message:?}", request.method(), request.path());
-            internal_error()
+            log::error!("{method} {path:?}: handler panicked: {message:?}");
         }
     }
 }
@@ -228,8 +246,8 @@ fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
     let mut response =
         Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);
     let answer = Answer { version: Version::Http11, asked: Persistence::Close, head_only: false };
-    let length = length_of(&response, answer);
-    if send(wire, service, answer, &mut response, length, Persistence::Close).is_err() {
+    let form = Form::new(answer, length_of(&response, answer), Persistence::Close);
+    if send(wire, service, form, &mut response).is_err() {
         return After::Close;
     }
     if wire.flush().is_err() { After::Close } else { After::Linger }
@@ -243,6 +261,22 @@ struct Answer {
     asked: Persistence,
     /// It was a HEAD request.
     head_only: bool,
+}
+
+/// How a response goes out.
+#[derive(Clone, Copy)]
+struct Form {
+    version: Version,
+    /// Without its body.
+    head_only: bool,
+    length: Length,
+    persistence: Persistence,
+}
+
+impl Form {
+    fn new(answer: Answer, length: Length, persistence: Persistence) -> Form {
+        Form { version: answer.version, head_only: answer.head_only, length, persistence }
+    }
 }
 
 /// Sends the response, and decides what becomes of the connection.
@@ -266,7 +300,7 @@ fn respond(
     } else {
         Persistence::Reuse
     };
-    if send(wire, service, answer, response, length, persistence).is_err() {
+    if send(wire, service, Form::new(answer, length, persistence), response).is_err() {
         // Closing without the rest of a body that was announced is how the client learns that it is not whole.
         let _ = wire.flush();
         return After::Close;
@@ -349,31 +383,6 @@ fn another_head_received(wire: &Wire, service: &Service, input: &mut Input, body
     }
 }
 
-/// Composes the head, and returns the output to append the body to.
-#[inline]
-fn compose_head<'w>(
-    wire: &'w Wire,
-    service: &Service,
-    response: &Response,
-    length: Length,
-    version: Version,
-    persistence: Persistence,
-) -> RefMut<'w, Output> {
-    let head = ResponseHead {
-        status: response.status(),
-        server_line: &service.server_line,
-        date_line: &date::line((service.unix_seconds)()),
-        header_lines: response.headers().lines(),
-        content_type: response.headers().content_type(),
-        length,
-        version,
-        persistence,
-    };
-    let mut output = wire.output();
-    head.encode(&mut output.bytes);
-    output
-}
-
 /// Up to this size a body is copied behind its head, so that one buffer is sent; a memory copy of this size costs
 /// about a microsecond, which is less than a system call more.
 const COPIED_BYTES_MAX: usize = 16 << 10;
@@ -383,17 +392,23 @@ const COPIED_BYTES_MAX: usize = 16 << 10;
 const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
 
 /// Composes the response, and sends it as far as it does not fit into what may be held.
-fn send(
-    wire: &Wire,
-    service: &Service,
-    answer: Answer,
-    response: &mut Response,
-    length: Length,
-    persistence: Persistence,
-) -> io::Result<()> {
-    let mark = wire.held();
-    let mut output = compose_head(wire, service, response, length, answer.version, persistence);
-    if answer.head_only || length == Length::Absent {
+#[inline]
+fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> io::Result<()> {
+    let mut output = wire.output();
+    let mark = output.bytes.len();
+    preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
+        let head = ResponseHead {
+            status: response.status(),
+            preamble,
+            header_lines: response.headers().lines(),
+            content_type: response.headers().content_type(),
+            length: form.length,
+            version: form.version,
+            persistence: form.persistence,
+        };
+        head.encode(&mut output.bytes);
+    });
+    if form.head_only || form.length == Length::Absent {
         return Ok(());
     }
     if let Body::Bytes(bytes) = response.body()
@@ -403,6 +418,18 @@ fn send(
         return Ok(());
     }
     drop(output);
+    send_body(wire, service, form, response, mark)
+}
+
+/// Sends the body behind a head that was composed from `mark` on.
+#[inline(never)]
+fn send_body(
+    wire: &Wire,
+    service: &Service,
+    form: Form,
+    response: &mut Response,
+    mark: usize,
+) -> io::Result<()> {
     match response.take_body() {
         Body::Empty => Ok(()),
         Body::Bytes(bytes) => wire.flush_with(bytes.as_slice()),
@@ -415,7 +442,7 @@ fn send(
             wire.output().bytes.truncate(mark);
             let mut response = internal_error();
             let length = Length::Sized(body_length(response.body()));
-            send(wire, service, answer, &mut response, length, persistence)
+            send(wire, service, Form { length, ..form }, &mut response)
         }
         Body::File(part) => {
             let sent = wire.flush_with_file(part.file.file().as_fd(), part.offset, part.len);
@@ -426,7 +453,7 @@ fn send(
             }
             sent
         }
-        Body::Stream(stream) => produce(wire, stream, length),
+        Body::Stream(stream) => produce(wire, stream, form.length),
     }
 }
 

@@ -9,10 +9,11 @@
 
 use std::cell::{RefCell, RefMut};
 use std::io::{self, IoSlice};
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
-use crate::buffer::{self, Input};
+use crate::buffer::{Buffers, Input};
 use crate::http1::encode;
 use crate::timeout::{Activity, Phase};
 
@@ -29,7 +30,7 @@ pub(crate) struct Wire {
 /// Bytes to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
-    /// Without room while nothing is held.
+    /// Without room while the connection has no buffers.
     pub(crate) bytes: Vec<u8>,
     /// Where the chunk begins that is being written.
     chunk: Option<usize>,
@@ -46,6 +47,7 @@ impl Output {
     }
 
     /// Closes the chunk that is open.
+    #[inline]
     pub(crate) fn close_chunk(&mut self) {
         if let Some(start) = self.chunk.take() {
             encode::end_chunk(&mut self.bytes, start);
@@ -62,14 +64,17 @@ impl Wire {
         &self.activity
     }
 
+    /// Takes buffers from the pool until the loan is dropped.
+    pub(crate) fn borrow_buffers(&self) -> Loan<'_> {
+        let mut buffers = Buffers::take();
+        mem::swap(&mut self.output.borrow_mut().bytes, &mut buffers.output);
+        Loan { wire: self, buffers: Some(buffers) }
+    }
+
     /// The output buffer, to append to. The borrow must end before anything that may park.
     #[inline]
     pub(crate) fn output(&self) -> RefMut<'_, Output> {
-        let mut output = self.output.borrow_mut();
-        if output.bytes.capacity() == 0 {
-            output.bytes = buffer::take_output();
-        }
-        output
+        self.output.borrow_mut()
     }
 
     /// How many bytes are held.
@@ -82,12 +87,12 @@ impl Wire {
     /// # Errors
     /// Those of the transport, now or in an earlier flush.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.send(&mut self.output.borrow_mut(), &[])
+        self.send(&mut self.output.borrow_mut(), |bytes| self.send_all(bytes))
     }
 
-    /// Sends what is held and then `bytes`, which are not copied.
-    pub(crate) fn flush_with(&self, bytes: &[u8]) -> io::Result<()> {
-        self.send(&mut self.output.borrow_mut(), bytes)
+    /// Sends what is held and then `more`, which is not copied.
+    pub(crate) fn flush_with(&self, more: &[u8]) -> io::Result<()> {
+        self.send(&mut self.output.borrow_mut(), |bytes| self.send_both(bytes, more))
     }
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
@@ -95,51 +100,57 @@ impl Wire {
         if let Ok(mut output) = self.output.try_borrow_mut()
             && !output.bytes.is_empty()
         {
-            let _ = self.send(&mut output, &[]);
+            let _ = self.send(&mut output, |bytes| self.send_all(bytes));
         }
     }
 
-    /// Gives the output buffer back to the pool. Nothing may be held.
-    pub(crate) fn release_output(&self) {
-        let mut output = self.output.borrow_mut();
-        debug_assert!(output.bytes.is_empty());
-        buffer::return_output(&mut output.bytes);
-    }
-
-    fn send(&self, output: &mut Output, more: &[u8]) -> io::Result<()> {
+    /// Sends the output, which is empty afterwards, by `body`.
+    #[inline]
+    fn send(&self, output: &mut Output, body: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
         output.close_chunk();
         if output.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let sent = self.in_phase(Phase::Write, || self.send_all(&output.bytes, more));
+        let sent = self.in_phase(Phase::Write, || body(&output.bytes));
         output.failed = sent.is_err();
         output.bytes.clear();
         sent
     }
 
-    fn send_all(&self, mut first: &[u8], mut second: &[u8]) -> io::Result<()> {
-        let transport = self.activity.transport();
-        while !first.is_empty() || !second.is_empty() {
-            let sent = match (first, second) {
-                (bytes, []) | ([], bytes) => transport.write(bytes)?,
-                _ => transport.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])?,
-            };
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            let of_first = sent.min(first.len());
-            (first, second) = (&first[of_first..], &second[sent - of_first..]);
-            self.client_took_bytes()?;
+    #[inline]
+    fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = self.activity.transport().write(bytes)?;
+            self.client_took_bytes(sent)?;
+            bytes = &bytes[sent..];
         }
         Ok(())
     }
 
-    /// Notes that the client's side took bytes.
+    #[inline(never)]
+    fn send_both(&self, mut first: &[u8], second: &[u8]) -> io::Result<()> {
+        while !first.is_empty() {
+            let parts = [IoSlice::new(first), IoSlice::new(second)];
+            let sent = self.activity.transport().write_vectored(&parts)?;
+            self.client_took_bytes(sent)?;
+            match first.get(sent..) {
+                Some(rest) => first = rest,
+                None => return self.send_all(&second[sent - first.len()..]),
+            }
+        }
+        self.send_all(second)
+    }
+
+    /// Notes that the client's side took so many bytes.
     ///
     /// # Errors
-    /// `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
+    /// `WriteZero` where it took none. `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
     /// then although the client reads nothing; taken for progress, that would keep such a client for minutes.
-    fn client_took_bytes(&self) -> io::Result<()> {
+    #[inline]
+    fn client_took_bytes(&self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         if self.activity.is_expired() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -166,19 +177,17 @@ impl Wire {
             let mut head = &output.bytes[..];
             while !head.is_empty() {
                 let sent = transport.send_more(head)?;
-                if sent == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
+                self.client_took_bytes(sent)?;
                 head = &head[sent..];
-                self.client_took_bytes()?;
             }
             while len > 0 {
                 let want = usize::try_from(len).unwrap_or(usize::MAX);
-                match transport.send_file(file, &mut offset, want)? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    sent => len -= sent as u64,
+                let sent = transport.send_file(file, &mut offset, want)?;
+                if sent == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                self.client_took_bytes()?;
+                self.client_took_bytes(sent)?;
+                len -= sent as u64;
             }
             Ok(())
         });
@@ -208,8 +217,27 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+/// The buffers of a connection while it is in the middle of a request: the input here, the output with its [`Wire`].
+/// They go back to the pool with whatever is in them.
+#[derive(Debug)]
+pub(crate) struct Loan<'w> {
+    wire: &'w Wire,
+    /// Until it is dropped.
+    buffers: Option<Box<Buffers>>,
+}
+
+impl Loan<'_> {
+    #[inline]
+    pub(crate) fn input(&mut self) -> &mut Input {
+        &mut self.buffers.as_mut().expect("wire: buffers used after their return").input
+    }
+}
+
+impl Drop for Loan<'_> {
+    #[inline]
     fn drop(&mut self) {
-        buffer::return_output(&mut self.output.get_mut().bytes);
+        let Some(mut buffers) = self.buffers.take() else { return };
+        mem::swap(&mut self.wire.output.borrow_mut().bytes, &mut buffers.output);
+        buffers.give_back();
     }
 }

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
@@ -95,22 +95,29 @@ impl Twin {
     }
 }
 
-impl Transport for Twin {
-    fn wait_readable(&self) -> io::Result<()> {
+impl From<&Rc<Twin>> for Transport {
+    fn from(twin: &Rc<Twin>) -> Transport {
+        Transport::Twin(Rc::clone(twin))
+    }
+}
+
+/// What `Transport` asks for.
+impl Twin {
+    pub(super) fn wait_readable(&self) -> io::Result<()> {
         if self.script.borrow().is_empty() && (self.silent.get() || self.expired.get()) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
     }
 
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self.read(buffer) {
             Ok(count) => Ok(Some(count)),
             Err(_) => Ok(None),
         }
     }
 
-    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wait_readable()?;
         let mut script = self.script.borrow_mut();
         let Some(part) = script.front_mut() else { return Ok(0) };
@@ -124,23 +131,19 @@ impl Transport for Twin {
         Ok(count)
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn write(&self, bytes: &[u8]) -> usize {
         self.record(bytes);
         self.corked.set(false);
-        Ok(bytes.len())
+        bytes.len()
     }
 
-    fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.write(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>())
-    }
-
-    fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn send_more(&self, bytes: &[u8]) -> usize {
         self.record(bytes);
         self.corked.set(true);
-        Ok(bytes.len())
+        bytes.len()
     }
 
-    fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
+    pub(super) fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
         let mut bytes = vec![0; len.min(100_000)];
         let count = File::from(file.try_clone_to_owned()?).read_at(&mut bytes, *offset)?;
         *offset += count as u64;
@@ -149,16 +152,15 @@ impl Transport for Twin {
         Ok(count)
     }
 
-    fn shutdown_write(&self) -> io::Result<()> {
+    pub(super) fn shutdown_write(&self) {
         self.events.borrow_mut().push(Event::ShutDown);
-        Ok(())
     }
 
-    fn expire(&self) {
+    pub(super) fn expire(&self) {
         self.expired.set(true);
     }
 
-    fn unexpire(&self) {
+    pub(super) fn unexpire(&self) {
         self.expired.set(false);
     }
 }

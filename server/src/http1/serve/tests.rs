@@ -20,6 +20,7 @@ fn limits() -> Limits {
 
 fn service(handler: impl Handler) -> Service {
     Service {
+        id: ServerId::next(),
         handler: Box::new(handler),
         limits: limits(),
         server_line: b"".as_slice().into(),
@@ -30,7 +31,7 @@ fn service(handler: impl Handler) -> Service {
 
 /// Serves a scripted client to the end of its connection.
 fn run(twin: &Rc<Twin>, service: &Service) {
-    let activity = Activity::new(Rc::<Twin>::clone(twin), None);
+    let activity = Activity::new(twin.into(), None);
     serve(&Wire::new(activity), service, None);
 }
 
@@ -168,7 +169,7 @@ fn an_answer_does_not_wait_for_a_request_that_is_not_all_there() {
 #[test]
 fn held_output_is_sent_before_the_thread_parks() {
     let twin = Twin::new(&[&[GET, GET].concat()]);
-    let activity = Activity::new(Rc::<Twin>::clone(&twin), None);
+    let activity = Activity::new((&twin).into(), None);
     let wire = Wire::new(activity);
     let seen = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&seen);
@@ -176,13 +177,13 @@ fn held_output_is_sent_before_the_thread_parks() {
         count.fetch_add(1, Ordering::Relaxed);
         ""
     });
-    let mut input = PooledInput::take();
-    wire.fill(input.get(), 0).unwrap();
-    assert!(matches!(exchange(&wire, &service, None, input.get()), After::Request));
+    let mut buffers = wire.borrow_buffers();
+    wire.fill(buffers.input(), 0).unwrap();
+    assert!(matches!(exchange(&wire, &service, &None, buffers.input()), After::Request));
     assert!(twin.sends().is_empty(), "the first answer is held: the second request is there");
     wire.flush_before_park();
     assert_eq!(twin.sends().len(), 1, "what the park hook does");
-    assert!(matches!(exchange(&wire, &service, None, input.get()), After::Idle));
+    assert!(matches!(exchange(&wire, &service, &None, buffers.input()), After::Idle));
     assert_eq!((twin.sends().len(), seen.load(Ordering::Relaxed)), (2, 2));
 }
 
@@ -599,6 +600,28 @@ mod routes {
     }
 
     #[test]
+    fn many_patterns_are_told_from_each_other() {
+        for count in [1, 16, 17, 100] {
+            let mut app = Router::new().any("/{file...}", |_: &mut Request<'_>| "a file");
+            for number in 0..count {
+                app = app.get(&format!("/a/{number}"), move |_: &mut Request<'_>| number.to_string());
+            }
+            let service = service(app);
+            let asked = |path: &str| {
+                let twin = Twin::new(&[format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()]);
+                run(&twin, &service);
+                twin.output().split_once("\r\n\r\n").unwrap().1.to_owned()
+            };
+            for number in 0..count {
+                assert_eq!(asked(&format!("/a/{number}")), number.to_string());
+                assert_eq!(asked(&format!("/%61/{number}")), number.to_string(), "by the tree");
+            }
+            assert_eq!(asked(&format!("/a/{count}")), "a file");
+            assert_eq!(asked("/a/"), "a file");
+        }
+    }
+
+    #[test]
     fn another_method_is_a_405_that_names_the_allowed_ones() {
         let output = ask("PUT", "/users/7");
         assert_eq!(codes(&output), [405]);
@@ -670,15 +693,14 @@ fn the_head_of_a_request_is_at_the_handlers_hand() {
 #[test]
 fn the_buffers_go_back_to_the_pool_while_a_connection_is_idle() {
     let twin = Twin::new(&[GET, GET, GET]);
-    let activity = Activity::new(Rc::<Twin>::clone(&twin), None);
+    let activity = Activity::new((&twin).into(), None);
     let wire = Wire::new(activity);
     let service = service(hello);
     let mut addresses = Vec::new();
     for first in [true, false, false] {
-        let mut input = await_request(&wire, &service, first).expect("a request");
-        addresses.push(input.get().unread().as_ptr());
-        assert!(matches!(exchange(&wire, &service, None, input.get()), After::Idle));
-        wire.release_output();
+        let mut buffers = await_request(&wire, &service, first).expect("a request");
+        addresses.push(buffers.input().unread().as_ptr());
+        assert!(matches!(exchange(&wire, &service, &None, buffers.input()), After::Idle));
     }
     assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
 }
