@@ -45,8 +45,10 @@ compile_error!("bast supports Linux only: its io managers are made of epoll and 
 #[cfg(panic = "abort")]
 compile_error!("bast needs panic = \"unwind\": killing a thread and isolating a panic are unwinds");
 
+pub mod alloc;
 mod builder;
 mod coroutine;
+mod critical;
 pub mod fs;
 mod handle;
 mod io_manager;

@@ -101,6 +101,7 @@ pub struct RuntimeBuilder {
     stack_bytes: Option<usize>,
     stack_guard: StackGuard,
     time_slice: Duration,
+    preempt_at_allocation: bool,
     spin: Duration,
 }
 
@@ -112,6 +113,7 @@ impl Default for RuntimeBuilder {
             stack_bytes: None,
             stack_guard: StackGuard::Auto,
             time_slice: TIME_SLICE,
+            preempt_at_allocation: false,
             spin: Duration::ZERO,
         }
     }
@@ -148,6 +150,15 @@ impl RuntimeBuilder {
     /// the least.
     pub fn time_slice(mut self, slice: Duration) -> RuntimeBuilder {
         self.time_slice = slice;
+        self
+    }
+
+    /// Whether threads may be switched at allocations where neither [`Builder::preempt_at_allocation`] nor their
+    /// spawner says otherwise: off if not said. It has an effect only if the program's allocator is a
+    /// [`YieldingAlloc`](crate::alloc::YieldingAlloc), and puts all code that the runtime's threads run under its
+    /// contract.
+    pub fn preempt_at_allocation(mut self, on: bool) -> RuntimeBuilder {
+        self.preempt_at_allocation = on;
         self
     }
 
@@ -190,6 +201,7 @@ impl RuntimeBuilder {
             stack_class,
             guard,
             time_slice: self.time_slice,
+            preempt_at_allocation: self.preempt_at_allocation,
             spin: self.spin,
         };
         Ok(Runtime { inner: Inner::start(settings)? })

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! Signals as something to wait for.
 
+use crate::critical::Section;
 use crate::io_manager::{Direction, Source};
 use crate::net::{Operation, retry};
 use crate::sys::signal::{self, Inbox};
@@ -53,7 +54,9 @@ impl Signals {
     pub fn new(signals: &[Signal]) -> io::Result<Signals> {
         let numbers: Vec<i32> =
             ALL.iter().filter(|(signal, _)| signals.contains(signal)).map(|&(_, number)| number).collect();
+        let section = Section::enter();
         let inbox = signal::subscribe(&numbers)?;
+        drop(section);
         let fd = inbox.event().as_fd().try_clone_to_owned()?;
         Ok(Signals { inbox, source: Source::new(fd) })
     }
@@ -82,6 +85,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
+        let _section = Section::enter();
         signal::unsubscribe(self.inbox);
     }
 }

@@ -9,6 +9,7 @@ use std::fs;
 /// The order of the runtime's modules. A module uses only those of earlier rows, and of its own row.
 const RUNTIME: &[&[&str]] = &[
     &["sys"],
+    &["critical"],
     &["stack"],
     &["coroutine"],
     &["thread"],
@@ -21,7 +22,7 @@ const RUNTIME: &[&[&str]] = &[
     &["fs"],
     &["signal"],
     &["monitor"],
-    &["local", "handle", "builder", "runtime", ""],
+    &["alloc", "local", "handle", "builder", "runtime", ""],
 ];
 
 /// The order of the server's modules.

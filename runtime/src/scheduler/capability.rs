@@ -15,6 +15,7 @@ use super::remote::{Mail, Remote};
 use super::runtime::Inner;
 use super::{current, park};
 use crate::coroutine::{Coroutine, Progress, Suspender};
+use crate::critical::{self, Section};
 use crate::io_manager::EVENTS_MAX;
 use crate::stack::StackPool;
 use crate::sys::clock;
@@ -169,6 +170,7 @@ impl Capability {
 
     /// Arms the deadline of the running thread's next park.
     pub(super) fn arm(&self, control: &'static Control, deadline_ns: u64) {
+        let _section = Section::enter(); // the heap of timers may grow
         self.timers.borrow_mut().arm(control, deadline_ns);
     }
 
@@ -202,6 +204,7 @@ impl Capability {
 
     #[inline]
     fn suspend(&self, control: &'static Control) {
+        debug_assert!(!critical::is_inside(), "scheduler: a thread is suspended in a critical section");
         let unwinding = (thread::panicking() || control.is_unwinding()) && self.suspend_unwinding(control);
         // SAFETY: the caller is the running thread, which has its own control block.
         let owned = unsafe { control.owned() };

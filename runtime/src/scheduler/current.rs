@@ -6,7 +6,7 @@
 //! green thread outlives the capability's loop except as a leaked stack that never runs again).
 
 use super::Capability;
-use super::park;
+use super::{park, preempt};
 use crate::sys::clock;
 use crate::thread::Control;
 use crate::thread::control::Home;
@@ -41,7 +41,7 @@ pub(super) fn enter(capability: &Capability, body: impl FnOnce()) {
         assert!(current.get().is_null(), "current: an OS thread is one capability at a time");
         current.set(capability);
     });
-    body();
+    preempt::watch(capability.remote().slice_mark(), body);
     CAPABILITY.with(|current| current.set(ptr::null()));
 }
 

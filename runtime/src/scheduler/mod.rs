@@ -9,6 +9,7 @@ pub(crate) mod current;
 mod describe;
 mod inbox;
 pub(crate) mod park;
+pub(crate) mod preempt;
 mod remote;
 mod runtime;
 mod sleep;

@@ -13,6 +13,7 @@
 
 use super::inbox::Inbox;
 use super::sleep::SleepFlag;
+use crate::critical::Section;
 use crate::io_manager::{CAPABILITIES_MAX, IoManager};
 use crate::thread::Control;
 use crate::thread::control::Reference;
@@ -161,7 +162,9 @@ impl Remote {
 
     /// Leaves a message.
     pub(crate) fn send(&self, mail: Mail) {
+        let section = Section::enter();
         self.mail.lock().expect("mail: a holder of the lock panicked").push(mail);
+        drop(section);
         self.has_mail.store(true, Ordering::Release);
         self.nudge();
     }
@@ -247,6 +250,11 @@ impl Remote {
     /// Says that the time slice is over.
     pub(super) fn end_slice(&self) {
         self.slice_over.store(true, Ordering::Relaxed);
+    }
+
+    /// The mark itself, for who tests it at every allocation.
+    pub(super) fn slice_mark(&self) -> &AtomicBool {
+        &self.slice_over
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 use super::remote::{Mail, Remote};
 use super::tick::Tick;
 use super::{Capability, describe, park};
+use crate::critical::Section;
 use crate::stack::{self, GuardKind, SizeClass};
 use crate::sys::affinity;
 use crate::thread::Control;
@@ -32,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) stack_class: SizeClass,
     pub(crate) guard: GuardKind,
     pub(crate) time_slice: Duration,
+    pub(crate) preempt_at_allocation: bool,
     pub(crate) spin: Duration,
 }
 
@@ -60,6 +62,7 @@ impl Inner {
     /// # Errors
     /// OS threads, descriptors or stacks cannot be had; the error says which. Nothing is left behind then.
     pub(crate) fn start(settings: Settings) -> io::Result<Arc<Inner>> {
+        let _section = Section::enter(); // what is initialised once is so under locks of std
         stack::overflow::install(describe::describe_running);
         describe::install_panic_hook();
         crate::sys::signal::ignore_sigpipe();

@@ -32,6 +32,8 @@ pub(crate) struct Spawned {
     pub(crate) label: Label,
     pub(crate) stack_class: Option<SizeClass>,
     pub(crate) placement: Placement,
+    /// Whether it may be switched at allocations; `None`: as its spawner, or as the runtime's threads are.
+    pub(crate) preempt_at_allocation: Option<bool>,
 }
 
 /// Spawns into `runtime`, or into the caller's if `None`.
@@ -69,6 +71,7 @@ where
     let class = how.stack_class.unwrap_or(runtime.settings().stack_class);
     // SAFETY: `F` and `T` are Send: the body may run, and be joined, on any OS thread.
     let (control, joiner) = unsafe { prepare(runtime, remote.slot(), how.label, class, f)? };
+    control.set_preemptible(preemptible(runtime, here, how.preempt_at_allocation));
     match here {
         Some(capability) => capability.remote().counters().spawned.count(),
         None if runtime.is_stopping_beyond_doubt() => {
@@ -118,11 +121,20 @@ where
     // the closure runs and is dropped here. A `T` that is not Send makes a joiner that is not Send.
     let (control, joiner) =
         unsafe { prepare(capability.runtime(), capability.remote().slot(), how.label, class, f)? };
+    let preempt = how.preempt_at_allocation;
+    control.set_preemptible(preemptible(capability.runtime(), Some(capability), preempt));
     capability.remote().counters().spawned.count();
     let taken = control.take();
     assert!(taken, "spawn: nobody else knows the thread yet");
     capability.enqueue(control);
     Ok(joiner)
+}
+
+/// Whether a new thread may be switched at allocations: as it was said, else as its spawner may, if that is a thread of
+/// the same runtime.
+fn preemptible(runtime: &Inner, here: Option<&Capability>, said: Option<bool>) -> bool {
+    let spawner = || here.and_then(Capability::running).map(Control::is_preemptible);
+    said.or_else(spawner).unwrap_or(runtime.settings().preempt_at_allocation)
 }
 
 const NOT_IN_A_RUNTIME: &str =

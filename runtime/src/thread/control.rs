@@ -92,6 +92,8 @@ const HOME_OS_THREAD: u32 = u32::MAX;
 const KILLED: u32 = 1 << 0;
 /// The thread is unwinding, as far as it knows (see `scheduler/park.rs`).
 const UNWINDING: u32 = 1 << 1;
+/// The thread may be switched at an allocation; see Note [preemption].
+const PREEMPTIBLE: u32 = 1 << 2;
 
 #[repr(C, align(128))]
 pub(crate) struct Control {
@@ -449,6 +451,18 @@ impl Control {
             self.flags.fetch_or(UNWINDING, Ordering::Relaxed);
         } else {
             self.flags.fetch_and(!UNWINDING, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_preemptible(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & PREEMPTIBLE != 0
+    }
+
+    pub(crate) fn set_preemptible(&self, on: bool) {
+        if on {
+            self.flags.fetch_or(PREEMPTIBLE, Ordering::Relaxed);
+        } else if self.is_preemptible() {
+            self.flags.fetch_and(!PREEMPTIBLE, Ordering::Relaxed);
         }
     }
 

@@ -10,6 +10,7 @@ use super::ThreadId;
 use super::control::{Control, Home};
 use super::label::Label;
 use super::token::INDEX_LIMIT;
+use crate::critical::Section;
 use crate::stack;
 use std::cell::RefCell;
 use std::fmt;
@@ -110,6 +111,7 @@ pub(crate) fn occupy(
     refs: u32,
     limit: ThreadLimit,
 ) -> Result<&'static Control, TooManyThreads> {
+    let _section = Section::enter();
     let (index, id) = CACHE
         .try_with(|cache| {
             let cache = &mut *cache.borrow_mut();
@@ -138,6 +140,7 @@ pub(crate) fn occupy(
 
 /// Takes back a block that nobody has a reference to.
 pub(super) fn give_back(control: &'static Control) {
+    let _section = Section::enter();
     let index = control.index();
     let kept = CACHE.try_with(|cache| {
         let free = &mut cache.borrow_mut().free;
