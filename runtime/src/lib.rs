@@ -70,6 +70,7 @@ pub use handle::{JoinError, JoinHandle, Thread, current, is_kill};
 pub use local::LocalKey;
 pub use monitor::{State, ThreadInfo, threads};
 pub use runtime::{CapabilityId, Counters, Handle, Runtime, RuntimeBuilder, StackGuard, run};
+pub use scheduler::segment::{ensure_stack, stack_left};
 pub use thread::ThreadId;
 pub use thread::block::BlockedOn;
 pub use thread::label::Label;

@@ -17,7 +17,7 @@ use super::{current, park};
 use crate::coroutine::{Coroutine, Progress, Suspender};
 use crate::critical::{self, Section};
 use crate::io_manager::EVENTS_MAX;
-use crate::stack::StackPool;
+use crate::stack::{self, SizeClass, Stack, StackError, StackPool};
 use crate::sys::clock;
 use crate::sys::epoll::{Events, Timeout};
 use crate::thread::body::{self, Entry, Killed, Left};
@@ -54,6 +54,8 @@ pub(crate) struct Capability {
     request: Cell<Option<Request>>,
     timers: RefCell<Timers>,
     stacks: RefCell<StackPool>,
+    /// The bounds of the stack that was asked for last: stacks of ours stay where they are while the capability lives.
+    stack_bounds: Cell<(usize, usize)>,
     events: RefCell<Events>,
     /// Whether the nursery is next.
     nursery_first: Cell<bool>,
@@ -79,6 +81,7 @@ impl Capability {
             request: Cell::new(None),
             timers: RefCell::new(Timers::new(remote.slot())),
             stacks: RefCell::new(StackPool::new(runtime.settings().guard)?),
+            stack_bounds: Cell::new((0, 0)),
             events: RefCell::new(Events::new(EVENTS_MAX)),
             nursery_first: Cell::new(false),
             woken_remotely: Cell::new(false),
@@ -163,6 +166,34 @@ impl Capability {
         body()
     }
 
+    /// How far the caller is above the guard of the stack that it runs on; `None` if that is none of ours.
+    #[inline]
+    pub(super) fn stack_left(&self) -> Option<usize> {
+        let here = 0u8;
+        let here = (&raw const here).addr();
+        let (limit, end) = self.stack_bounds.get();
+        if (limit..end).contains(&here) { Some(here - limit) } else { self.find_stack(here) }
+    }
+
+    #[cold]
+    fn find_stack(&self, here: usize) -> Option<usize> {
+        let bounds = stack::bounds_around(here)?;
+        self.stack_bounds.set((bounds.start, bounds.end));
+        Some(here - bounds.start)
+    }
+
+    /// Lends the running thread a further stack.
+    pub(super) fn take_stack(&self, class: SizeClass) -> Result<Stack, StackError> {
+        let _section = Section::enter();
+        self.stacks.borrow_mut().take(class)
+    }
+
+    /// Takes a stack back that was lent, on which nothing lives any more.
+    pub(super) fn give_stack(&self, stack: Stack) {
+        let _section = Section::enter();
+        self.stacks.borrow_mut().give(stack);
+    }
+
     /// Whether the running thread, if it panics by std's account, does so itself.
     pub(super) fn is_unwinding(&self, control: &Control) -> bool {
         thread::panicking() && (self.unwinding_suspended.get() == 0 || control.is_unwinding())
@@ -212,7 +243,7 @@ impl Capability {
         owned.stack_pointer.set(&raw const here);
         let suspender = owned.suspender.get();
         let suspender = suspender.expect("a running thread was started");
-        // SAFETY: the suspender was given to this thread when it started, and the caller runs on its stack.
+        // SAFETY: the suspender was given to this thread when it started, and the caller is this thread.
         unsafe { suspender.suspend() };
         if unwinding {
             self.unwinding_suspended.set(self.unwinding_suspended.get() - 1);

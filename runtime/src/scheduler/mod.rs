@@ -12,6 +12,7 @@ pub(crate) mod park;
 pub(crate) mod preempt;
 mod remote;
 mod runtime;
+pub(crate) mod segment;
 mod sleep;
 mod spawn;
 mod tick;
