@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_examples::demo;
+use bast_examples::demo::{self, Burns};
 use bast_server::Server;
 
 use crate::answer::Answer;
@@ -65,7 +65,7 @@ pub fn servers() -> Vec<ServerUnderTest> {
     vec![
         ServerUnderTest::role("floor", |args| floor::serve(args.listen, reference_answer(args)?)),
         ServerUnderTest::role("bast", |args| {
-            let app = demo::app(Some(&args.root))?;
+            let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             Server::bind(args.listen)?.workers(args.workers).serve(app)
         }),
         ServerUnderTest::role("threads", |args| os_threads::serve(args.listen, reference_answer(args)?)),
@@ -152,7 +152,9 @@ pub struct Setting<'a> {
 }
 
 impl ServerUnderTest {
-    fn role(role: &'static str, serve: fn(&RoleArgs) -> io::Result<()>) -> ServerUnderTest {
+    /// This program again, told to be `role`; `serve` is what it then does, where [`serve_as`] is asked.
+    #[must_use]
+    pub fn role(role: &'static str, serve: fn(&RoleArgs) -> io::Result<()>) -> ServerUnderTest {
         ServerUnderTest { name: role.to_owned(), launch: Launch::Role { role, serve } }
     }
 

@@ -1,6 +1,7 @@
 //! The command line of the demo. Arguments in, options out: nothing is opened or printed here.
 #![forbid(unsafe_code)]
 
+use super::Burns;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -16,11 +17,13 @@ Options:
   --listen ADDR    address and port to listen on [default: 127.0.0.1:8080]
   --workers N      number of cores to use [default: all that the process may run on]
   --root DIR       directory of the static files [default: examples/www of the source tree]
+  --no-preempt     let /burn keep its core until it ends, to see what preemption at allocations does
   -h, --help       print this and exit
 
 Routes:
   /plaintext       Hello, World!
   /sleep[?ms=N]    the same after N milliseconds [default: 10, at most 10000]
+  /burn[?ms=N]     computes and allocates for N milliseconds without calling the runtime [same range]
   /echo            the body of the request, with its content type
   /threads         the green threads, as JSON or as a page
   others           files below the root
@@ -44,11 +47,18 @@ pub struct Options {
     pub workers: Option<NonZeroUsize>,
     /// Where the static files are; `None` is [`default_root`](super::default_root).
     pub root: Option<PathBuf>,
+    /// Whether `/burn` gives way at its allocations.
+    pub burns: Burns,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: None, root: None }
+        Options {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            workers: None,
+            root: None,
+            burns: Burns::GiveWay,
+        }
     }
 }
 
@@ -66,6 +76,7 @@ pub fn parse<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Resul
             Long("help") | Short('h') => return Ok(Command::Help),
             Long("listen") => options.listen = named("--listen ADDR, such as 127.0.0.1:8080", &mut parser)?,
             Long("workers") => options.workers = Some(named("--workers N", &mut parser)?),
+            Long("no-preempt") => options.burns = Burns::KeepTheCore,
             Long("root") => options.root = Some(parser.value()?.into()),
             other => return Err(other.unexpected()),
         }
@@ -99,7 +110,7 @@ mod tests {
     fn without_arguments_the_demo_listens_on_port_8080_of_this_host_only() {
         let options = serve(&[]);
         assert_eq!(options.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!((options.workers, options.root), (None, None));
+        assert_eq!((options.workers, options.root, options.burns), (None, None, Burns::GiveWay));
     }
 
     #[test]
@@ -108,9 +119,11 @@ mod tests {
             listen: "[::1]:9".parse().expect("an address"),
             workers: NonZeroUsize::new(3),
             root: Some("some dir".into()),
+            burns: Burns::KeepTheCore,
         };
-        assert_eq!(serve(&["--listen", "[::1]:9", "--workers", "3", "--root", "some dir"]), expected);
-        let twice = ["--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir"];
+        let once = ["--listen", "[::1]:9", "--workers", "3", "--no-preempt", "--root", "some dir"];
+        assert_eq!(serve(&once), expected);
+        let twice = ["--no-preempt", "--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir"];
         assert_eq!(serve(&twice), expected);
     }
 
@@ -119,7 +132,7 @@ mod tests {
         for arguments in [&["--help"][..], &["-h"], &["--workers", "2", "--help"]] {
             assert_eq!(parse(arguments).expect("help"), Command::Help);
         }
-        for option in ["--listen", "--workers", "--root", "-h, --help"] {
+        for option in ["--listen", "--workers", "--root", "--no-preempt", "-h, --help"] {
             assert!(HELP.contains(option));
         }
     }

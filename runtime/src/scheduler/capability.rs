@@ -100,8 +100,7 @@ impl Capability {
             loop {
                 self.receive();
                 if switches >= POLL_EVERY || self.remote.is_slice_over() {
-                    self.remote.begin_slice();
-                    self.poll(Timeout::Now);
+                    self.turn();
                     switches = 0;
                 }
                 if let Some(control) = self.next() {
@@ -262,6 +261,14 @@ impl Capability {
     }
 
     // The loop's steps.
+
+    /// A slice begins: who has become ready is taken in first, and so gets its turn before the one whose slice is over.
+    /// With hogs about, whoever waits for io waits for each of them once, not twice.
+    fn turn(&self) {
+        self.remote.begin_slice();
+        self.receive();
+        self.poll(Timeout::Now);
+    }
 
     /// Takes in what others have sent.
     #[inline]
@@ -446,7 +453,12 @@ impl Capability {
     #[inline]
     fn serve(&self, control: &'static Control) {
         match self.request.take().expect("a thread suspends itself for a reason") {
-            Request::Yield => self.queue.push(control),
+            Request::Yield => {
+                if self.remote.is_slice_over() {
+                    self.turn();
+                }
+                self.queue.push(control);
+            }
             Request::Park { token, commit } => {
                 control.parked(token);
                 // SAFETY: the commit is on the stack of the parked thread, which stays as it is: even if the commit
