@@ -38,6 +38,35 @@ pub fn set_backlog(listener: impl AsFd, connections: i32) {
     check(unsafe { libc::listen(listener.as_fd().as_raw_fd(), connections) }).expect("the socket listens");
 }
 
+/// Runs `child` in a forked child process (fork(2), without exec) and returns how that ended: its exit code, or the
+/// signal's number, negative. The child ends with 0 when `child` returns.
+pub fn fork(child: impl FnOnce()) -> i32 {
+    // SAFETY: the child has this OS thread only. What tests do there is to be refused, or is theirs to judge.
+    let pid = check(unsafe { libc::fork() }).expect("fork");
+    if pid == 0 {
+        child();
+        // SAFETY: no pointers.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: the kernel writes one int to the local.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) }).expect("waitpid");
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
+}
+
+/// Handles SIGUSR1 by `handler`, on the OS thread's signal stack, and sends it to the calling OS thread.
+pub fn in_signal_handler(handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: all zeroes is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_ONSTACK;
+    // SAFETY: the action is live, and its function has the signature that its flags promise; raise takes no pointer.
+    unsafe {
+        check(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut())).expect("sigaction");
+        check(libc::raise(libc::SIGUSR1)).expect("raise");
+    }
+}
+
 /// The CPU time that this process has used, in user and kernel mode.
 pub fn cpu_time() -> Duration {
     // SAFETY: all zeroes is a valid rusage.

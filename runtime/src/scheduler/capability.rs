@@ -18,8 +18,8 @@ use crate::coroutine::{Coroutine, Progress, Suspender};
 use crate::critical::{self, Section};
 use crate::io_manager::EVENTS_MAX;
 use crate::stack::{self, SizeClass, Stack, StackError, StackPool};
-use crate::sys::clock;
 use crate::sys::epoll::{Events, Timeout};
+use crate::sys::{clock, fault, fork};
 use crate::thread::body::{self, Entry, Killed, Left};
 use crate::thread::control::{Home, Reference};
 use crate::thread::list::RunQueue;
@@ -30,6 +30,7 @@ use std::fmt;
 use std::hint;
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
@@ -54,6 +55,8 @@ pub(crate) struct Capability {
     request: Cell<Option<Request>>,
     timers: RefCell<Timers>,
     stacks: RefCell<StackPool>,
+    /// Where signal handlers of this OS thread run.
+    signal_stack: Range<usize>,
     /// The bounds of the stack that was asked for last: stacks of ours stay where they are while the capability lives.
     stack_bounds: Cell<(usize, usize)>,
     events: RefCell<Events>,
@@ -81,6 +84,7 @@ impl Capability {
             request: Cell::new(None),
             timers: RefCell::new(Timers::new(remote.slot())),
             stacks: RefCell::new(StackPool::new(runtime.settings().guard)?),
+            signal_stack: fault::signal_stack(),
             stack_bounds: Cell::new((0, 0)),
             events: RefCell::new(Events::new(EVENTS_MAX)),
             nursery_first: Cell::new(false),
@@ -239,6 +243,10 @@ impl Capability {
         // SAFETY: the caller is the running thread, which has its own control block.
         let owned = unsafe { control.owned() };
         let here = 0u8;
+        if self.signal_stack.contains(&(&raw const here).addr()) {
+            // What is suspended here, the next signal would overwrite; and there is no room for a panic.
+            end("blocking call in a signal handler");
+        }
         owned.stack_pointer.set(&raw const here);
         let suspender = owned.suspender.get();
         let suspender = suspender.expect("a running thread was started");
@@ -265,6 +273,11 @@ impl Capability {
     /// A slice begins: who has become ready is taken in first, and so gets its turn before the one whose slice is over.
     /// With hogs about, whoever waits for io waits for each of them once, not twice.
     fn turn(&self) {
+        if fork::is_child() {
+            // Not by an unwind: destructors of the parent's threads would run, and shut down connections that the
+            // two processes share.
+            end(super::runtime::FORKED);
+        }
         self.remote.begin_slice();
         self.receive();
         self.poll(Timeout::Now);
@@ -502,6 +515,15 @@ impl Capability {
         unsafe { control.release() };
         self.runtime.thread_ended();
     }
+}
+
+/// Ends the process with a message, where an unwind is not possible.
+#[cold]
+fn end(message: &str) -> ! {
+    fault::write_stderr(b"bast: ");
+    fault::write_stderr(message.as_bytes());
+    fault::write_stderr(b"\n");
+    std::process::abort();
 }
 
 /// What every green thread runs on its own stack.

@@ -86,5 +86,5 @@ pub(crate) fn os_thread() -> &'static Control {
                 control
             })
         })
-        .expect("an OS thread that is ending cannot wait on Bast's objects")
+        .expect("blocking call in a destructor of a thread-local of an OS thread that is ending: block before it ends")
 }

@@ -252,6 +252,12 @@ impl Remote {
         self.slice_over.store(true, Ordering::Relaxed);
     }
 
+    /// Marks every slice of the process as over, so that whoever runs comes to its scheduler at its next call.
+    /// Async-signal-safe.
+    pub(super) fn end_all_slices() {
+        SLOTS.iter().filter_map(OnceLock::get).for_each(Remote::end_slice);
+    }
+
     /// The mark itself, for who tests it at every allocation.
     pub(super) fn slice_mark(&self) -> &AtomicBool {
         &self.slice_over

@@ -1,6 +1,6 @@
 //! Making threads: a control block, a closure in it, and a place in somebody's nursery.
 
-use super::runtime::Inner;
+use super::runtime::{Inner, refuse_in_forked_child};
 use super::{Capability, Remote, current, park};
 use crate::stack::SizeClass;
 use crate::sys::clock;
@@ -57,8 +57,11 @@ where
     };
     // A capability spawns for its own runtime without a shared counter.
     let here = here.filter(|capability| Arc::ptr_eq(capability.runtime(), runtime));
-    if here.is_none() && runtime.is_stopping() {
-        return Err(shutting_down());
+    if here.is_none() {
+        refuse_in_forked_child()?;
+        if runtime.is_stopping() {
+            return Err(shutting_down());
+        }
     }
     let remote = match (how.placement, here) {
         (Placement::Prefer(slot) | Placement::On(slot), _) => {
