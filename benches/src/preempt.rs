@@ -145,7 +145,7 @@ pub fn measure(options: &Options) -> io::Result<bool> {
         let prefix = format!("preempt.{role}");
         figures.extend(report::outcome_figures(&prefix, &outcomes.iter().collect::<Vec<_>>()));
         let within = |outcome: &&Outcome| {
-            outcome.latency_ns.value_at_quantile(0.99) as u128 <= (SLICES * SLICE).as_nanos()
+            u128::from(outcome.latency_ns.value_at_quantile(0.99)) <= (SLICES * SLICE).as_nanos()
         };
         figures.push(Figure {
             name: format!("{prefix}.rounds_with_p99_within_{SLICES}_slices"),

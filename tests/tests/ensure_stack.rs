@@ -225,7 +225,7 @@ fn stacks_that_went_deep_give_their_pages_back_when_the_core_is_idle() {
                         let stop = Arc::clone(&stop);
                         Builder::new().spawn(move || {
                             go_deep(deep);
-                            stop.read()
+                            stop.read();
                         })
                     })
                     .collect();
@@ -251,7 +251,7 @@ fn stacks_that_went_deep_give_their_pages_back_when_the_core_is_idle() {
 fn outside_of_green_threads_the_closure_is_called_where_the_caller_is() {
     deadline(|| {
         assert_eq!(stack_left(), None);
-        assert_eq!(ensure_stack(100 << 20, || stack_left().is_none()), true);
+        assert!(ensure_stack(100 << 20, || stack_left().is_none()));
     });
 }
 
