@@ -503,136 +503,59 @@ fn the_runtimes_own_short_locks_are_never_held_by_one_who_lost_its_core() {
 
 // Runtime calls.
 
-/// Calls `call` until a neighbour has run: on one core that is when the call gave way.
-fn gives_way(call: impl FnOnce(&dyn Fn() -> bool)) {
+/// Calls `call` until a neighbour has run: on one core that is when a call gave way.
+fn gives_way(mut call: impl FnMut()) {
     let neighbour = Neighbour::new();
     bast::yield_now();
     let before = neighbour.turns();
-    call(&|| neighbour.turns() == before);
+    while neighbour.turns() == before {
+        call();
+    }
 }
 
 #[test]
 fn every_runtime_call_that_need_not_wait_gives_way_when_the_slice_is_over() {
     with_slice(SLICE, || {
         let mutex = Mutex::new(0);
-        gives_way(|again| {
-            while again() {
-                *mutex.lock() += 1
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                drop(mutex.try_lock())
-            }
-        });
+        gives_way(|| *mutex.lock() += 1);
+        gives_way(|| drop(mutex.try_lock()));
         let condvar = Condvar::new();
-        gives_way(|again| {
-            while again() {
-                condvar.notify_one()
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                condvar.notify_all()
-            }
-        });
+        gives_way(|| condvar.notify_one());
+        gives_way(|| condvar.notify_all());
         let mvar = MVar::empty();
-        gives_way(|again| {
-            while again() {
-                mvar.put(1);
-                mvar.take();
-            }
+        gives_way(|| {
+            mvar.put(1);
+            mvar.take();
         });
-        gives_way(|again| {
-            while again() {
-                let _ = mvar.try_put(1);
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                mvar.read();
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                mvar.swap(2);
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                mvar.try_read();
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                mvar.try_take();
-            }
-        });
+        gives_way(|| _ = mvar.try_put(1));
+        gives_way(|| _ = mvar.read());
+        gives_way(|| _ = mvar.swap(2));
+        gives_way(|| _ = mvar.try_read());
+        gives_way(|| _ = mvar.try_take());
         let (tx, rx) = channel(1);
-        gives_way(|again| {
-            while again() {
-                tx.send(1).unwrap();
-                rx.recv().unwrap();
-            }
+        gives_way(|| {
+            tx.send(1).unwrap();
+            rx.recv().unwrap();
         });
-        gives_way(|again| {
-            while again() {
-                let _ = tx.try_send(1);
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                let _ = rx.try_recv();
-            }
-        });
+        gives_way(|| _ = tx.try_send(1));
+        gives_way(|| _ = rx.try_recv());
         let (tx, rx) = unbounded();
-        gives_way(|again| {
-            while again() {
-                tx.send(1).unwrap();
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                rx.recv().unwrap_or_default();
-                if rx.is_empty() {
-                    tx.send(1).unwrap()
-                }
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                drop(bast::spawn_local(|| ()));
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                drop(bast::spawn(|| ()));
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                bast::yield_point();
-            }
-        });
-        gives_way(|again| {
-            while again() {
-                bast::sleep(Duration::ZERO);
-            }
-        });
+        gives_way(|| tx.send(1).unwrap());
+        gives_way(|| _ = rx.try_iter().count());
+        gives_way(|| drop(bast::spawn_local(|| ())));
+        gives_way(|| drop(bast::spawn(|| ())));
+        gives_way(bast::yield_point);
+        gives_way(|| bast::sleep(Duration::ZERO));
         // Io that did not have to wait.
         let (mut stream, mut peer) = connected();
         let mut buf = [0; 1];
-        gives_way(|again| {
-            while again() {
-                peer.write_all(b"x").unwrap();
-                stream.read_exact(&mut buf).unwrap();
-            }
+        gives_way(|| {
+            peer.write_all(b"x").unwrap();
+            stream.read_exact(&mut buf).unwrap();
         });
-        gives_way(|again| {
-            while again() {
-                stream.write_all(b"x").unwrap();
-                peer.read_exact(&mut buf).unwrap();
-            }
+        gives_way(|| {
+            stream.write_all(b"x").unwrap();
+            peer.read_exact(&mut buf).unwrap();
         });
     });
 }
@@ -649,11 +572,7 @@ fn joining_threads_that_have_ended_gives_way_when_the_slice_is_over() {
             })
             .collect();
         until(|| count.load(Ordering::Relaxed) == all);
-        gives_way(|again| {
-            while again() {
-                assert!(ended.pop().expect("a slice is shorter than that").join().is_ok());
-            }
-        });
+        gives_way(|| assert!(ended.pop().expect("a slice is shorter than that").join().is_ok()));
     });
 }
 
