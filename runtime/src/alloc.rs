@@ -12,6 +12,9 @@
 //! [`RuntimeBuilder::preempt_at_allocation`](crate::RuntimeBuilder::preempt_at_allocation). Nobody else is ever switched
 //! at an allocation.
 //!
+//! In a server built with `bast-server` it is the handlers that opt in, by [`preemptible`] around what they compute, and
+//! not around calls of the server: the threads of its connections never are by themselves, whatever the runtime's default.
+//!
 //! ```
 //! use bast::alloc::YieldingAlloc;
 //! use std::alloc::System;
