@@ -3,7 +3,7 @@
 
 use bast::sync::{MVar, channel};
 use bast::{BlockedOn, Builder, JoinHandle, ensure_stack, stack_left};
-use bast_tests::{child, deadline, on_capabilities, sys, until_blocked};
+use bast_tests::{child, deadline, on_capabilities, sys, until, until_blocked};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::os::unix::process::ExitStatusExt;
@@ -54,7 +54,7 @@ fn a_call_stays_where_it_is_if_enough_is_left_and_finds_enough_if_not() {
             let before = left();
             assert!(before < STACK_BYTES + 4096);
             let same = ensure_stack(before / 2, left);
-            assert!(same < before && before - same < 4096, "{before} {same}");
+            assert!(same <= before && before - same < 4096, "{before} {same}");
             for bytes in [MUCH, 192 << 10, (192 << 10) + 1, 1 << 20, 8 << 20] {
                 // A frame of this test's own, and of the switch, lie in between.
                 assert!(ensure_stack(bytes, left) + 1024 >= bytes, "{bytes}");
@@ -63,7 +63,7 @@ fn a_call_stays_where_it_is_if_enough_is_left_and_finds_enough_if_not() {
             // Within a segment the same holds again.
             ensure_stack(MUCH, || {
                 let outer = left();
-                assert!(ensure_stack(1024, left) < outer);
+                assert!(ensure_stack(1024, left) <= outer);
                 assert!(ensure_stack(outer + 1, left) + 1024 > outer);
             });
         })
@@ -200,7 +200,12 @@ fn segments_are_used_again() {
                 });
                 assert!(unwound.join().is_err());
             }
-            assert_eq!(sys::address_space(), before, "400 times two megabytes of segments");
+            // Not the same: the memory allocator maps an arena of 64 MiB when it likes to.
+            let grown = sys::address_space().saturating_sub(before);
+            assert!(
+                grown < 200 << 20,
+                "{grown} bytes; 400 times two megabytes of segments are four times as much"
+            );
         });
     });
 }
@@ -243,6 +248,35 @@ fn stacks_that_went_deep_give_their_pages_back_when_the_core_is_idle() {
             let after = resident_kib();
             // 16 KiB of each stack are kept, and little else.
             assert!(after < shallow + THREADS * 20, "{after} KiB is too much more than {shallow} KiB");
+        });
+    });
+}
+
+#[test]
+fn the_stacks_of_many_threads_give_their_pages_back_in_the_end() {
+    child::succeeds(|| {
+        on_capabilities(1, || {
+            const THREADS: u64 = 6_000;
+            let stop = Arc::new(MVar::empty());
+            let count = Arc::new(AtomicU64::new(0));
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
+                    bast::spawn(move || {
+                        go_deep(4);
+                        count.fetch_add(1, Ordering::Relaxed);
+                        stop.read();
+                    })
+                })
+                .collect();
+            until(|| count.load(Ordering::Relaxed) == THREADS);
+            let most = sys::resident();
+            stop.put(());
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            // The core is idle but for these looks. Two warm stacks in a dozen stay, with their top 16 KiB.
+            while sys::resident() > most / 2 {
+                bast::sleep(Duration::from_millis(5));
+            }
         });
     });
 }

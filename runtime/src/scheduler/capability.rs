@@ -281,6 +281,7 @@ impl Capability {
         self.remote.begin_slice();
         self.receive();
         self.poll(Timeout::Now);
+        self.stacks.borrow_mut().decay(clock::monotonic_coarse_ns());
     }
 
     /// Takes in what others have sent.
@@ -367,7 +368,7 @@ impl Capability {
             self.queue.push(control);
             return;
         }
-        self.stacks.borrow_mut().release_idle();
+        let is_decaying = self.release_stacks();
         if self.spin() {
             return;
         }
@@ -377,11 +378,20 @@ impl Capability {
         // The second look; see Note in `sleep.rs`. Without it a wake between the last look and the flag is lost.
         if !self.remote.has_work() && !self.runtime.has_stealable() {
             self.remote.counters().sleeps.count();
-            self.poll(self.time_to_next_timer());
+            let timeout = self.time_to_next_timer();
+            self.poll(if is_decaying { timeout.at_most(stack::DECAY_NS) } else { timeout });
         }
         self.remote.sleep().retract();
         self.remote.set_waiting(false);
         self.runtime.leave_sleep();
+    }
+
+    /// Returns memory of stacks that nobody needs. True: there is more to return, a little later.
+    fn release_stacks(&self) -> bool {
+        let mut stacks = self.stacks.borrow_mut();
+        stacks.release_idle();
+        stacks.decay(clock::monotonic_coarse_ns());
+        stacks.is_decaying()
     }
 
     /// Waits for work from other cores without sleeping, where some came lately. True: there is some.
