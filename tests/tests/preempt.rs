@@ -177,6 +177,39 @@ fn a_ticker_beside_a_hog_that_allocates_is_late_by_two_slices_at_most() {
     panic!("late by {seen:?}");
 }
 
+/// Each would wait for a slice of its own if new threads and hogs took turns. The hogs count their slices.
+#[test]
+fn new_threads_beside_hogs_start_in_the_same_slice() {
+    with_slice(Duration::from_millis(5), || {
+        let over = Arc::new(AtomicBool::new(false));
+        let hogs: Vec<_> = (0..2)
+            .map(|_| {
+                let over = Arc::clone(&over);
+                spawn_preemptible(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        allocate();
+                    }
+                })
+            })
+            .collect();
+        // Both hogs have started.
+        (0..4).for_each(|_| bast::yield_now());
+        let runtime = Handle::current();
+        let before = runtime.counters()[0].switches;
+        let started: Vec<_> = (0..10)
+            .map(|_| {
+                let runtime = runtime.clone();
+                bast::spawn(move || runtime.counters()[0].switches)
+            })
+            .collect();
+        let last = started.into_iter().map(|thread| thread.join().unwrap()).max();
+        over.store(true, Ordering::Relaxed);
+        hogs.into_iter().for_each(|hog| hog.join().unwrap());
+        // Ten starts, a slice of each hog, and as much again if a slice ended while they were spawned; in turn it were twenty.
+        assert!(last.is_some_and(|last| last <= before + 17), "{before} {last:?}");
+    });
+}
+
 // Who is switched at an allocation, and who is not.
 
 #[test]
