@@ -28,6 +28,11 @@ const BURNS_PER_CORE: usize = 2;
 /// Connections that ask for `/plaintext`, per core.
 const CONNECTIONS_PER_CORE: usize = 8;
 
+/// The server's CPU time by which burns are in flight.
+const BURNS_BEGUN: Duration = Duration::from_millis(30);
+/// Between two looks at it.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 How late short requests are beside handlers that compute for long and never call the runtime.
@@ -196,6 +201,7 @@ fn round(role: &'static str, requests: u64, options: &Options) -> io::Result<Out
         body: expected.body,
         cpus: client_cpus.to_vec(),
     };
+    let idle = server.cpu_time()?.total;
     let over = AtomicBool::new(false);
     let burn = Target::new(server.addr, &format!("/burn?ms={}", options.burn_ms));
     let outcome = thread::scope(|scope| {
@@ -209,6 +215,12 @@ fn round(role: &'static str, requests: u64, options: &Options) -> io::Result<Out
                 })
             })
             .collect();
+        // By its CPU time the server says that the burns have begun.
+        let begun = idle + BURNS_BEGUN;
+        let in_flight = || io::Result::Ok(server.cpu_time()?.total >= begun);
+        while !in_flight()? {
+            thread::sleep(LOOK_AGAIN);
+        }
         let outcome = load.run();
         over.store(true, Ordering::Relaxed);
         burners.into_iter().try_for_each(|burner| burner.join().expect("a burner does not panic"))?;
