@@ -15,7 +15,7 @@
 //! servers                  which servers are measured, and their processes
 //! rounds  tool             how they are measured
 //! args  report             how that is asked for and shown
-//! threads                  the threads bench: its measures and its command line
+//! threads  preempt         the threads bench and the preempt bench: what they measure and their command lines
 //! ```
 
 pub mod answer;
@@ -28,6 +28,7 @@ pub mod machine;
 pub mod memory;
 pub mod mode;
 pub mod os_threads;
+pub mod preempt;
 pub mod probe;
 pub mod procstat;
 pub mod report;

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bast::Runtime;
-use bast_examples::demo;
+use bast_examples::demo::{self, Burns};
 use bast_server::Server;
 
 use crate::answer::Answer;
@@ -69,11 +69,11 @@ pub fn servers() -> Vec<ServerUnderTest> {
     vec![
         ServerUnderTest::role("floor", |args| floor::serve(args.listen, reference_answer(args)?)),
         ServerUnderTest::role("bast", |args| {
-            let app = demo::app(Some(&args.root))?;
+            let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             Server::bind(args.listen)?.workers(args.workers).serve(app)
         }),
         ServerUnderTest::role("bast-logged", |args| {
-            let app = demo::app(Some(&args.root))?;
+            let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             let server = Server::bind(args.listen)?;
             let runtime = Runtime::builder().capabilities(args.workers).build()?;
             let _log = runtime.handle().start_event_log(LOG_EVENTS)?;
@@ -163,7 +163,9 @@ pub struct Setting<'a> {
 }
 
 impl ServerUnderTest {
-    fn role(role: &'static str, serve: fn(&RoleArgs) -> io::Result<()>) -> ServerUnderTest {
+    /// This program again, told to be `role`; `serve` is what it then does, where [`serve_as`] is asked.
+    #[must_use]
+    pub fn role(role: &'static str, serve: fn(&RoleArgs) -> io::Result<()>) -> ServerUnderTest {
         ServerUnderTest { name: role.to_owned(), launch: Launch::Role { role, serve } }
     }
 

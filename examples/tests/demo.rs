@@ -240,6 +240,31 @@ fn sleep_sleeps_as_long_as_it_is_told() {
 }
 
 #[test]
+fn a_burn_lasts_as_long_as_it_is_told_and_others_are_answered_meanwhile() {
+    let demo = Demo::start(&["--workers", "1"]);
+    let mut burning = demo.connect();
+    let started = Instant::now();
+    burning
+        .write_all(b"GET /burn?ms=2000 HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")
+        .expect("send");
+    // A few of them: the first may be served before the burn begins.
+    for _ in 0..5 {
+        assert_eq!(demo.get("/plaintext").text(), "Hello, World!");
+    }
+    assert!(started.elapsed() < Duration::from_millis(2000), "{:?}", started.elapsed());
+    let mut bytes = Vec::new();
+    burning.read_to_end(&mut bytes).expect("receive");
+    assert!(started.elapsed() >= Duration::from_millis(2000));
+    let answer = Answer::parse(&bytes);
+    assert_eq!(answer.status, 200);
+    let words = answer.text().strip_suffix(" words\n").expect("how much was done");
+    assert!(words.parse::<u64>().expect("a number") > 0);
+    for target in ["/burn?ms=ten", "/burn?ms=10001"] {
+        assert_eq!(demo.get(target).status, 400, "{target}");
+    }
+}
+
+#[test]
 fn echo_gives_back_the_body_of_any_method_with_its_type() {
     let demo = Demo::start(&[]);
     let big: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();

@@ -76,6 +76,7 @@ where
 pub struct Builder {
     label: Label,
     stack_bytes: Option<usize>,
+    preempt_at_allocation: Option<bool>,
     placement: Place,
 }
 
@@ -108,6 +109,14 @@ impl Builder {
     /// 4 and 8 MiB. It is address space; only what is touched costs memory. 0 and more than 8 MiB are an error of `spawn`.
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether the thread may be switched at an allocation when its time slice is over; see [`alloc`](crate::alloc). If
+    /// not said it is as with the spawner, and with threads that are spawned from outside as the
+    /// [runtime](crate::RuntimeBuilder::preempt_at_allocation) has it.
+    pub fn preempt_at_allocation(mut self, on: bool) -> Builder {
+        self.preempt_at_allocation = Some(on);
         self
     }
 
@@ -172,6 +181,7 @@ impl Builder {
             Place::Prefer(capability) => Placement::Prefer(capability.slot()),
             Place::On(capability) => Placement::On(capability.slot()),
         };
-        Ok(Spawned { label: self.label, stack_class, placement })
+        let preempt_at_allocation = self.preempt_at_allocation;
+        Ok(Spawned { label: self.label, stack_class, placement, preempt_at_allocation })
     }
 }

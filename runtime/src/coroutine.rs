@@ -3,6 +3,10 @@
 //! A coroutine here carries no values: what threads pass to the scheduler and back goes through the control block.
 //! It is never unwound from outside (corosensei's `force_unwind`; the crate's `unwind` feature is off): a thread is
 //! killed by an unwind of its own (`scheduler/park.rs`), and one that never finishes is leaked, not dropped.
+//!
+//! A coroutine may go on, for the length of a call, on a further stack ([`on_stack`]), and suspend itself there: a
+//! suspension saves the stack pointer, whatever stack it points into, and goes back through the link at the base of the
+//! coroutine's own stack.
 
 use crate::stack::{GUARD_BYTES, Stack};
 use corosensei::stack::StackPointer;
@@ -10,6 +14,7 @@ use corosensei::stack::valgrind::ValgrindStackRegistration;
 use corosensei::{CoroutineResult, Yielder};
 use std::fmt;
 use std::mem::ManuallyDrop;
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr::NonNull;
 
 /// A stack in the form that corosensei takes it.
@@ -25,9 +30,49 @@ unsafe impl corosensei::stack::Stack for Slot {
 
     #[inline]
     fn limit(&self) -> StackPointer {
-        // The trait wants the guard included.
-        StackPointer::new(self.0.limit().get() - GUARD_BYTES).expect("a mapping is not at 0")
+        limit_with_guard(&self.0)
     }
+}
+
+/// A stack that is lent for a call.
+struct Lent<'a>(&'a Stack);
+
+// SAFETY: as for `Slot`, but that the stack belongs to whoever lends it, and nothing else is put on it meanwhile.
+unsafe impl corosensei::stack::Stack for Lent<'_> {
+    fn base(&self) -> StackPointer {
+        self.0.base()
+    }
+
+    fn limit(&self) -> StackPointer {
+        limit_with_guard(self.0)
+    }
+}
+
+/// corosensei wants the guard included.
+#[inline]
+fn limit_with_guard(stack: &Stack) -> StackPointer {
+    StackPointer::new(stack.limit().get() - GUARD_BYTES).expect("a mapping is not at 0")
+}
+
+/// Tells valgrind of a stack that nobody has had before. Registered for the life of the process, as the stack's memory
+/// is the pool's for as long: valgrind then knows a switch of stacks from a wild stack pointer. A few instructions when
+/// it is not there.
+#[inline]
+fn register(stack: &Stack) {
+    if stack.is_new() {
+        let limit = stack.limit().get();
+        std::mem::forget(ValgrindStackRegistration::new(
+            std::ptr::without_provenance_mut(limit),
+            stack.base().get() - limit,
+        ));
+    }
+}
+
+/// Calls `body` on `stack`, and returns when it has returned, or has unwound: with the payload then, for no unwind can
+/// cross from one stack to another by itself.
+pub(crate) fn on_stack<R>(stack: &Stack, body: impl FnOnce() -> R) -> std::thread::Result<R> {
+    register(stack);
+    corosensei::on_stack(Lent(stack), || panic::catch_unwind(AssertUnwindSafe(body)))
 }
 
 /// What runs on a stack of its own.
@@ -50,15 +95,7 @@ impl Coroutine {
     /// Prepares `body` to run on `stack`. It must not unwind: a panic that leaves it ends the process.
     #[inline]
     pub(crate) fn new(stack: Stack, body: impl FnOnce(Suspender) + 'static) -> Coroutine {
-        if stack.is_new() {
-            // Registered for the life of the process, as the stack's memory is the pool's for as long: valgrind then
-            // knows a switch of stacks from a wild stack pointer. A few instructions when it is not there.
-            let limit = stack.limit().get();
-            std::mem::forget(ValgrindStackRegistration::new(
-                std::ptr::without_provenance_mut(limit),
-                stack.base().get() - limit,
-            ));
-        }
+        register(&stack);
         let inner = corosensei::Coroutine::with_stack(Slot(stack), |yielder: &Yielder<(), ()>, ()| {
             body(Suspender(NonNull::from(yielder)));
         });
@@ -85,10 +122,12 @@ impl Suspender {
     /// Goes back to whoever resumed the coroutine, until it is resumed again.
     ///
     /// # Safety
-    /// The caller runs on the stack of the coroutine that this suspender was given to.
+    /// The caller runs in the coroutine that this suspender was given to: on its stack, or on one that it was lent
+    /// ([`on_stack`]).
     #[inline]
     pub(crate) unsafe fn suspend(self) {
-        // SAFETY: the yielder lives on the coroutine's stack, where the caller is.
+        // SAFETY: the yielder lives at the base of the coroutine's stack, on which the caller's frames are, or those that
+        // called it.
         unsafe { self.0.as_ref() }.suspend(());
     }
 }

@@ -45,8 +45,10 @@ compile_error!("bast supports Linux only: its io managers are made of epoll and 
 #[cfg(panic = "abort")]
 compile_error!("bast needs panic = \"unwind\": killing a thread and isolating a panic are unwinds");
 
+pub mod alloc;
 mod builder;
 mod coroutine;
+mod critical;
 pub mod deadlock;
 pub mod event_log;
 pub mod fs;
@@ -87,6 +89,7 @@ pub use monitor::{State, ThreadInfo, threads};
 pub use offload::{offload, offload_stats, offload_timeout};
 pub use pool::OffloadStats;
 pub use runtime::{CapabilityId, Handle, Runtime, RuntimeBuilder, StackGuard, run};
+pub use scheduler::segment::{ensure_stack, stack_left};
 pub use scheduler::{Counters, RuntimeCounters};
 pub use scope::{Scope, ScopedJoinHandle, scope};
 pub use scoped::ScopedValue;

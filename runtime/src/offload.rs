@@ -10,6 +10,7 @@
 //! frame but the token of its park. So a waiter that is killed can leave at once, whatever the job is doing. What is
 //! dropped, is dropped outside of the lock.
 
+use crate::critical::{self, Locked};
 use crate::pool::{Job, OffloadStats, Pool, Refused};
 use crate::scheduler::{current, park};
 use crate::thread::block::BlockedOn;
@@ -19,7 +20,7 @@ use std::any::Any;
 use std::io;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Runs `f` on an OS thread of the runtime's off-load pool, and parks only the calling green thread until it has
@@ -154,9 +155,9 @@ enum Outcome<T> {
 }
 
 impl<F, T> Task<F, T> {
-    fn lock(&self) -> MutexGuard<'_, Stage<F, T>> {
+    fn lock(&self) -> Locked<'_, Stage<F, T>> {
         // Nothing of the user's runs under the lock.
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        critical::lock(&self.stage)
     }
 
     fn replace(&self, stage: Stage<F, T>) -> Stage<F, T> {

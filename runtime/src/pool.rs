@@ -21,11 +21,12 @@
 //! A job is submitted on a scheduler's stack: nothing here may park, log or call the user's code but from a thread of
 //! the pool, and never with the lock held.
 
+use crate::critical::{self, Locked};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -213,20 +214,16 @@ impl Pool {
                 log::warn!("bast: {running} off-loaded jobs outlive their runtime");
                 return;
             }
-            state = match self.thread_ended.wait_timeout(state, left) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            state = state.wait_timeout(&self.thread_ended, left);
         }
     }
 
-    /// No code of the user's runs under the lock, so it cannot be poisoned in the middle of a change.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, State> {
+        critical::lock(&self.state)
     }
 
     /// Sees to it that somebody comes for what is queued, if the limit allows.
-    fn staff(self: &Arc<Pool>, mut state: MutexGuard<'_, State>) {
+    fn staff(self: &Arc<Pool>, mut state: Locked<'_, State>) {
         if state.queue.is_empty() || state.busy() >= self.limits.threads_max {
             return;
         }

@@ -118,6 +118,7 @@ pub struct RuntimeBuilder {
     stack_bytes: Option<usize>,
     stack_guard: StackGuard,
     time_slice: Duration,
+    preempt_at_allocation: bool,
     spin: Duration,
     offload: Limits,
     print_counters: bool,
@@ -131,6 +132,7 @@ impl Default for RuntimeBuilder {
             stack_bytes: None,
             stack_guard: StackGuard::Auto,
             time_slice: TIME_SLICE,
+            preempt_at_allocation: false,
             spin: Duration::ZERO,
             offload: Limits {
                 name: "bast-offload",
@@ -174,6 +176,15 @@ impl RuntimeBuilder {
     /// the least.
     pub fn time_slice(mut self, slice: Duration) -> RuntimeBuilder {
         self.time_slice = slice;
+        self
+    }
+
+    /// Whether threads may be switched at allocations where neither [`Builder::preempt_at_allocation`] nor their
+    /// spawner says otherwise: off if not said. It has an effect only if the program's allocator is a
+    /// [`YieldingAlloc`](crate::alloc::YieldingAlloc), and puts all code that the runtime's threads run under its
+    /// contract.
+    pub fn preempt_at_allocation(mut self, on: bool) -> RuntimeBuilder {
+        self.preempt_at_allocation = on;
         self
     }
 
@@ -239,6 +250,7 @@ impl RuntimeBuilder {
             stack_class,
             guard,
             time_slice: self.time_slice,
+            preempt_at_allocation: self.preempt_at_allocation,
             spin: self.spin,
             offload: self.offload,
         };

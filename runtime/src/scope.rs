@@ -17,6 +17,7 @@
 //! exception that comes meanwhile is kept and cancels the threads, and what else might go wrong ends the process.
 
 use crate::builder::Builder;
+use crate::critical::{self, Locked};
 use crate::handle::{JoinError, JoinHandle, Thread};
 use crate::scheduler::exception::{self, Unwound};
 use crate::scheduler::{self, current, park};
@@ -33,7 +34,7 @@ use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::process;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Runs `body`, which may spawn threads that borrow from the caller's stack, and waits until all of them have ended.
 ///
@@ -220,8 +221,8 @@ enum Failure {
 }
 
 impl<T> Packet<T> {
-    fn lock(&self) -> MutexGuard<'_, Option<Result<T, Failure>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Option<Result<T, Failure>>> {
+        critical::lock(&self.0)
     }
 }
 
@@ -287,8 +288,8 @@ impl State {
 }
 
 impl Members {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, State> {
+        critical::lock(&self.state)
     }
 
     fn join(self: &Arc<Members>) -> Member {

@@ -53,6 +53,7 @@
 //! also passes to the programs that the process starts, which then cannot be interrupted. A handler that sets a bit and
 //! writes to an eventfd per receiver needs none of that.
 
+use crate::critical::Section;
 use crate::io_manager::{Direction, Source};
 use crate::net::{Announced, Operation, retry};
 use crate::scheduler::wake_all;
@@ -126,7 +127,9 @@ impl Signals {
     /// Those of sigaction(2) and eventfd(2); more than 16 receivers at a time.
     pub fn new(signals: impl IntoIterator<Item = Signal>) -> io::Result<Signals> {
         let numbers: Vec<i32> = signals.into_iter().map(Signal::number).collect();
+        let section = Section::enter();
         let inbox = signal::subscribe(&numbers)?;
+        drop(section);
         match inbox.event().as_fd().try_clone_to_owned() {
             Ok(fd) => Ok(Signals { inbox, source: Source::new(fd) }),
             Err(error) => {
@@ -215,6 +218,7 @@ impl<'a> IntoIterator for &'a Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
+        let _section = Section::enter();
         signal::unsubscribe(self.inbox);
     }
 }

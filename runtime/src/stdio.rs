@@ -26,6 +26,7 @@
 //! interleaved with that of others. A write that was abandoned may still happen, before all later ones.
 //! What std's `println!` writes passes through a buffer of std's.
 
+use crate::critical::{self, Locked};
 use crate::offload;
 use crate::pool::{Limits, Pool};
 use crate::scheduler::{current, park};
@@ -36,7 +37,7 @@ use std::fmt::{self, Arguments};
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// Bytes asked for at a time, as by std.
@@ -131,8 +132,8 @@ impl Input {
         }
     }
 
-    fn arrived(&self) -> std::sync::MutexGuard<'_, Option<io::Result<Vec<u8>>>> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    fn arrived(&self) -> Locked<'_, Option<io::Result<Vec<u8>>>> {
+        critical::lock(&self.arrived)
     }
 }
 

@@ -41,8 +41,12 @@ pub(crate) fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -
     let index = shared.load.least(bast::capability().index());
     let live = Live::new(shared, index);
     // Preferred, not bound to: what is queued behind a busy core may be started by an idle one.
-    let mut builder =
-        Builder::new().prefer(shared.runtime.capability(index)).label(Label::Peer("conn", peer));
+    // Not switched at allocations, whatever the runtime's default: the server's own code borrows what the connections of
+    // a core share, and may allocate meanwhile. A handler opts in for what it computes (`bast::alloc::preemptible`).
+    let mut builder = Builder::new()
+        .prefer(shared.runtime.capability(index))
+        .label(Label::Peer("conn", peer))
+        .preempt_at_allocation(false);
     if let Some(bytes) = shared.stack_bytes {
         builder = builder.stack_size(bytes);
     }

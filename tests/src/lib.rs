@@ -66,9 +66,17 @@ pub fn deadline_within<T>(limit: Duration, test: impl FnOnce() -> T) -> T {
 }
 
 /// Runs `main` as the first green thread of a runtime with so many capabilities, under a [`deadline`].
+///
+/// The environment variable `BAST_TEST_SLICE_US` sets the time slice in microseconds, so that all tests can be run with
+/// one of 100 µs, the least there is, where threads lose their core at every other call.
 pub fn on_capabilities<T: Send + 'static>(count: usize, main: impl FnOnce() -> T + Send + 'static) -> T {
     deadline(|| {
-        bast::Runtime::builder().capabilities(count).build().expect("a runtime can be built").run(main)
+        let mut builder = bast::Runtime::builder().capabilities(count);
+        if let Ok(slice_us) = std::env::var("BAST_TEST_SLICE_US") {
+            let slice_us = slice_us.parse().expect("BAST_TEST_SLICE_US is a number of microseconds");
+            builder = builder.time_slice(Duration::from_micros(slice_us));
+        }
+        builder.build().expect("a runtime can be built").run(main)
     })
 }
 

@@ -41,6 +41,35 @@ pub fn set_backlog(listener: impl AsFd, connections: i32) {
     check(unsafe { libc::listen(listener.as_fd().as_raw_fd(), connections) }).expect("the socket listens");
 }
 
+/// Runs `child` in a forked child process (fork(2), without exec) and returns how that ended: its exit code, or the
+/// signal's number, negative. The child ends with 0 when `child` returns.
+pub fn fork(child: impl FnOnce()) -> i32 {
+    // SAFETY: the child has this OS thread only. What tests do there is to be refused, or is theirs to judge.
+    let pid = check(unsafe { libc::fork() }).expect("fork");
+    if pid == 0 {
+        child();
+        // SAFETY: no pointers.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: the kernel writes one int to the local.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) }).expect("waitpid");
+    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
+}
+
+/// Handles SIGUSR1 by `handler`, on the OS thread's signal stack, and sends it to the calling OS thread.
+pub fn in_signal_handler(handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: all zeroes is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_ONSTACK;
+    // SAFETY: the action is live, and its function has the signature that its flags promise; raise takes no pointer.
+    unsafe {
+        check(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut())).expect("sigaction");
+        check(libc::raise(libc::SIGUSR1)).expect("raise");
+    }
+}
+
 /// The CPU time that this process has used, in user and kernel mode.
 pub fn cpu_time() -> Duration {
     // SAFETY: all zeroes is a valid rusage.
@@ -49,6 +78,15 @@ pub fn cpu_time() -> Duration {
     check(unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) }).expect("getrusage");
     let duration = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
     duration(usage.ru_utime) + duration(usage.ru_stime)
+}
+
+/// The CPU time that the calling OS thread has used, in user and kernel mode.
+pub fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec to the local.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) })
+        .expect("clock_gettime");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Lets this process map no more than `bytes` of address space (RLIMIT_AS).

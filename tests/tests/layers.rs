@@ -9,6 +9,7 @@ use std::fs;
 /// The order of the runtime's modules. A module uses only those of earlier rows, and of its own row.
 const RUNTIME: &[&[&str]] = &[
     &["sys"],
+    &["critical"],
     &["stack"],
     &["coroutine"],
     &["thread"],
@@ -30,7 +31,7 @@ const RUNTIME: &[&[&str]] = &[
     &["signal"],
     &["monitor"],
     &["event_log"],
-    &["local", "handle", "select", "builder", "scope", "runtime", ""],
+    &["alloc", "local", "handle", "select", "builder", "scope", "runtime", ""],
 ];
 
 /// The order of the server's modules.

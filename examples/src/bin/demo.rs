@@ -1,11 +1,17 @@
 //! The demo server: `cargo run --release --bin demo -- --help`.
-#![forbid(unsafe_code)]
 
+use std::alloc::System;
 use std::env;
 use std::process::ExitCode;
 
+use bast::alloc::YieldingAlloc;
 use bast_examples::demo::{self, cli};
 use bast_examples::logger;
+
+// SAFETY: of the demo's threads those that serve `/burn` opt in, for the length of its computation (`demo/burn.rs`),
+// which uses its own memory and nothing of the OS thread's, std's or anybody's.
+#[global_allocator]
+static ALLOCATOR: YieldingAlloc<System> = unsafe { YieldingAlloc::new(System) };
 
 /// The exit code for what the user can put right: options, address, root.
 const USAGE: u8 = 2;

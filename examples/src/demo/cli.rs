@@ -1,6 +1,7 @@
 //! The command line of the demo. Arguments in, options out: nothing is opened or printed here.
 #![forbid(unsafe_code)]
 
+use super::Burns;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -17,11 +18,13 @@ Options:
   --workers N      number of cores to use [default: all that the process may run on]
   --root DIR       directory of the static files [default: examples/www of the source tree]
   --stats          print what the cores have done, at the end, on stderr
+  --no-preempt     let /burn keep its core until it ends, to see what preemption at allocations does
   -h, --help       print this and exit
 
 Routes:
   /plaintext       Hello, World!
   /sleep[?ms=N]    the same after N milliseconds [default: 10, at most 10000]
+  /burn[?ms=N]     computes and allocates for N milliseconds without calling the runtime [same range]
   /echo            the body of the request, with its content type
   /threads         the green threads, as JSON or as a page
   others           files below the root
@@ -47,11 +50,19 @@ pub struct Options {
     pub root: Option<PathBuf>,
     /// Whether to print the runtime's counters at the end.
     pub stats: bool,
+    /// Whether `/burn` gives way at its allocations.
+    pub burns: Burns,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: None, root: None, stats: false }
+        Options {
+            listen: (Ipv4Addr::LOCALHOST, 8080).into(),
+            workers: None,
+            root: None,
+            stats: false,
+            burns: Burns::GiveWay,
+        }
     }
 }
 
@@ -70,6 +81,7 @@ pub fn parse<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Resul
             Long("listen") => options.listen = named("--listen ADDR, such as 127.0.0.1:8080", &mut parser)?,
             Long("workers") => options.workers = Some(named("--workers N", &mut parser)?),
             Long("stats") => options.stats = true,
+            Long("no-preempt") => options.burns = Burns::KeepTheCore,
             Long("root") => options.root = Some(parser.value()?.into()),
             other => return Err(other.unexpected()),
         }
@@ -104,6 +116,7 @@ mod tests {
         let options = serve(&[]);
         assert_eq!(options.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((options.workers, options.root, options.stats), (None, None, false));
+        assert_eq!(options.burns, Burns::GiveWay);
     }
 
     #[test]
@@ -113,12 +126,12 @@ mod tests {
             workers: NonZeroUsize::new(3),
             root: Some("some dir".into()),
             stats: true,
+            burns: Burns::KeepTheCore,
         };
-        assert_eq!(
-            serve(&["--listen", "[::1]:9", "--workers", "3", "--root", "some dir", "--stats"]),
-            expected
-        );
-        let twice = ["--stats", "--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir"];
+        let once = ["--listen", "[::1]:9", "--workers", "3", "--no-preempt", "--root", "some dir", "--stats"];
+        assert_eq!(serve(&once), expected);
+        let twice =
+            ["--no-preempt", "--stats", "--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir"];
         assert_eq!(serve(&twice), expected);
     }
 
@@ -127,7 +140,7 @@ mod tests {
         for arguments in [&["--help"][..], &["-h"], &["--workers", "2", "--help"]] {
             assert_eq!(parse(arguments).expect("help"), Command::Help);
         }
-        for option in ["--listen", "--workers", "--root", "--stats", "-h, --help"] {
+        for option in ["--listen", "--workers", "--root", "--stats", "--no-preempt", "-h, --help"] {
             assert!(HELP.contains(option));
         }
     }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod burn;
 pub mod cli;
 mod escape;
 mod pause;
@@ -14,13 +15,16 @@ use bast::Runtime;
 use bast_server::file::Files;
 use bast_server::{Error, Handler, Request, Response, Router, Server};
 
+pub use burn::Burns;
 use thread_list::Row;
 
 /// The routes of the demo; what is not one of them is a file below `root`, or below [`default_root`].
 ///
+/// [`Burns::GiveWay`] has an effect only in a program whose allocator is a [`YieldingAlloc`](bast::alloc::YieldingAlloc).
+///
 /// # Errors
 /// The root cannot be opened; the message names it.
-pub fn app(root: Option<&Path>) -> io::Result<impl Handler> {
+pub fn app(root: Option<&Path>, burns: Burns) -> io::Result<impl Handler> {
     let files = match root {
         Some(root) => Files::open(root),
         None => Files::open(default_root()),
@@ -28,6 +32,7 @@ pub fn app(root: Option<&Path>) -> io::Result<impl Handler> {
     Ok(Router::new()
         .get("/plaintext", plaintext)
         .get("/sleep", sleep)
+        .get("/burn", move |request: &mut Request<'_>| burn::burn(request, burns))
         .any("/echo", echo)
         .get("/threads", threads)
         .any("/{file...}", files))
@@ -72,7 +77,7 @@ fn threads(request: &mut Request<'_>) -> Response {
 /// # Errors
 /// The address, the root or the number of workers cannot be used; the message names which.
 pub fn serve(options: &cli::Options) -> io::Result<()> {
-    let app = app(options.root.as_deref())?;
+    let app = app(options.root.as_deref(), options.burns)?;
     let address = options.listen;
     let server = Server::bind(address)
         .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))?;

@@ -47,13 +47,14 @@
 
 pub(crate) mod waits;
 
+use crate::critical::{self, Locked};
 use crate::thread::block::BlockedOn;
 use crate::thread::control::Reference;
 use crate::thread::notice::Home;
 use crate::thread::{Control, ThreadId, Token, table};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// Of a quiescent runtime no more threads than these are in the report: they may be a million.
@@ -197,9 +198,9 @@ pub fn reports() -> u64 {
     REPORTS.load(Ordering::Relaxed)
 }
 
-fn lock() -> std::sync::MutexGuard<'static, Option<Hook>> {
+fn lock() -> Locked<'static, Option<Hook>> {
     // Nothing of the user's runs under the lock.
-    HOOK.lock().unwrap_or_else(PoisonError::into_inner)
+    critical::lock(&HOOK)
 }
 
 /// Whether the lock that closes a cycle is to panic.

@@ -14,13 +14,14 @@
 //! The flag that says whether events are recorded is a word of the capability's `Remote`, which its loop has at hand;
 //! while it is 0 an event costs its load and a branch.
 
+use crate::critical::{self, Locked};
 use crate::sys::{clock, cycles};
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 /// Words of an entry: time and kind, thread, detail.
 const WORDS: usize = 3;
@@ -272,8 +273,8 @@ impl fmt::Debug for Ring {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("event log: a holder of the lock panicked")
+fn lock<T>(mutex: &Mutex<T>) -> Locked<'_, T> {
+    critical::lock(mutex)
 }
 
 /// The place of a ring at a capability: anybody may put one there.

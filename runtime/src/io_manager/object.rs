@@ -15,6 +15,7 @@
 //! after it may the reader conclude from the call's result that the descriptor is not ready (tokio's `ScheduledIo`).
 //! The *sticky* bits stay: while one is set every read makes its call, and nothing is concluded from a short one.
 
+use crate::critical::Section;
 use crate::sys::epoll;
 use crate::thread::Token;
 use std::collections::VecDeque;
@@ -140,6 +141,7 @@ pub(super) fn from_data(data: u64) -> Option<&'static FdObject> {
 
 /// An object for a newly opened descriptor.
 pub(super) fn occupy() -> &'static FdObject {
+    let section = Section::enter();
     let mut free = FREE.lock().expect("fd objects: a holder of the lock panicked");
     let index = free.pop().unwrap_or_else(|| {
         let chunk = CHUNKS
@@ -153,6 +155,7 @@ pub(super) fn occupy() -> &'static FdObject {
         first as u32
     });
     drop(free);
+    drop(section);
     let object = at(index).expect("an index in the free list has a chunk");
     // Not known: the first call of each direction finds out.
     object.readiness.store(READ | WRITE, Ordering::Relaxed);
@@ -180,6 +183,7 @@ impl FdObject {
         for word in &self.registered {
             word.store(0, Ordering::Relaxed);
         }
+        let _section = Section::enter();
         FREE.lock().expect("fd objects: a holder of the lock panicked").push(self.index);
     }
 

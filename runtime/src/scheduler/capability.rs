@@ -15,11 +15,12 @@ use super::remote::{Mail, Remote};
 use super::runtime::Inner;
 use super::{current, exception, park};
 use crate::coroutine::{Coroutine, Progress, Suspender};
+use crate::critical::{self, Section};
 use crate::event_log::ring::{Kind, Tap};
 use crate::io_manager::EVENTS_MAX;
-use crate::stack::StackPool;
-use crate::sys::clock;
+use crate::stack::{self, SizeClass, Stack, StackError, StackPool};
 use crate::sys::epoll::{Events, Timeout};
+use crate::sys::{clock, fault, fork};
 use crate::thread::block::BlockedOn;
 use crate::thread::body::{self, Entry, Left};
 use crate::thread::control::Reference;
@@ -34,12 +35,17 @@ use std::fmt;
 use std::hint;
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 
 /// Switches between two looks at io under load. GHC and Go use similar numbers; a prime keeps it out of step with
 /// workloads of round numbers. At 40 ns a switch it is a look every 2.5 µs at the shortest.
 const POLL_EVERY: u32 = 61;
+
+/// Unstarted threads that go first after a thread has used up its slice. One in turn with the run queue would, beside
+/// hogs, wait for a slice each: eight new connections for eight slices.
+const STARTS_PER_SLICE: u32 = 16;
 
 /// Looks at the inbox between two looks at the clock while spinning.
 const SPINS_PER_CLOCK: u32 = 64;
@@ -58,9 +64,13 @@ pub(crate) struct Capability {
     request: Cell<Option<Request>>,
     timers: RefCell<Timers>,
     stacks: RefCell<StackPool>,
+    /// Where signal handlers of this OS thread run.
+    signal_stack: Range<usize>,
+    /// The bounds of the stack that was asked for last: stacks of ours stay where they are while the capability lives.
+    stack_bounds: Cell<(usize, usize)>,
     events: RefCell<Events>,
-    /// Whether the nursery is next.
-    nursery_first: Cell<bool>,
+    /// How many times the nursery is next, before the run queue is.
+    nursery_turns: Cell<u32>,
     /// Another capability (or OS thread) woke one of ours lately: it may pay to spin before sleeping.
     woken_remotely: Cell<bool>,
     /// How deep in `no_park` the running thread is.
@@ -84,8 +94,10 @@ impl Capability {
             request: Cell::new(None),
             timers: RefCell::new(Timers::new(remote.slot())),
             stacks: RefCell::new(StackPool::new(runtime.settings().guard)?),
+            signal_stack: fault::signal_stack(),
+            stack_bounds: Cell::new((0, 0)),
             events: RefCell::new(Events::new(EVENTS_MAX)),
-            nursery_first: Cell::new(false),
+            nursery_turns: Cell::new(0),
             woken_remotely: Cell::new(false),
             no_park: Cell::new(0),
             unwinding_suspended: Cell::new(0),
@@ -103,8 +115,7 @@ impl Capability {
             loop {
                 self.receive();
                 if switches >= POLL_EVERY || self.remote.is_slice_over() {
-                    self.begin_slice();
-                    self.poll(Timeout::Now);
+                    self.turn();
                     switches = 0;
                 }
                 if self.unwinding_suspended.get() > 0 && !thread::panicking() {
@@ -249,6 +260,34 @@ impl Capability {
         body()
     }
 
+    /// How far the caller is above the guard of the stack that it runs on; `None` if that is none of ours.
+    #[inline]
+    pub(super) fn stack_left(&self) -> Option<usize> {
+        let here = 0u8;
+        let here = (&raw const here).addr();
+        let (limit, end) = self.stack_bounds.get();
+        if (limit..end).contains(&here) { Some(here - limit) } else { self.find_stack(here) }
+    }
+
+    #[cold]
+    fn find_stack(&self, here: usize) -> Option<usize> {
+        let bounds = stack::bounds_around(here)?;
+        self.stack_bounds.set((bounds.start, bounds.end));
+        Some(here - bounds.start)
+    }
+
+    /// Lends the running thread a further stack.
+    pub(super) fn take_stack(&self, class: SizeClass) -> Result<Stack, StackError> {
+        let _section = Section::enter();
+        self.stacks.borrow_mut().take(class)
+    }
+
+    /// Takes a stack back that was lent, on which nothing lives any more.
+    pub(super) fn give_stack(&self, stack: Stack) {
+        let _section = Section::enter();
+        self.stacks.borrow_mut().give(stack);
+    }
+
     /// Whether the running thread, if it panics by std's account, does so itself.
     pub(super) fn is_unwinding(&self, control: &Control) -> bool {
         thread::panicking() && (self.unwinding_suspended.get() == 0 || control.notice().is_unwinding())
@@ -256,6 +295,7 @@ impl Capability {
 
     /// Arms the deadline of the running thread's next park.
     pub(super) fn arm(&self, control: &'static Control, deadline_ns: u64) {
+        let _section = Section::enter(); // the heap of timers may grow
         self.timers.borrow_mut().arm(control, deadline_ns);
     }
 
@@ -289,15 +329,20 @@ impl Capability {
 
     #[inline(always)]
     fn suspend(&self, control: &'static Control) {
+        debug_assert!(!critical::is_inside(), "scheduler: a thread is suspended in a critical section");
         let unwinding =
             (thread::panicking() || control.notice().is_unwinding()) && self.suspend_unwinding(control);
         // SAFETY: the caller is the running thread, which has its own control block.
         let owned = unsafe { control.owned() };
         let here = 0u8;
+        if self.signal_stack.contains(&(&raw const here).addr()) {
+            // What is suspended here, the next signal would overwrite; and there is no room for a panic.
+            end("blocking call in a signal handler");
+        }
         owned.stack_pointer.set(&raw const here);
         let suspender = owned.suspender.get();
         let suspender = suspender.expect("a running thread was started");
-        // SAFETY: the suspender was given to this thread when it started, and the caller runs on its stack.
+        // SAFETY: the suspender was given to this thread when it started, and the caller is this thread.
         unsafe { suspender.suspend() };
         // It may have been found out meanwhile that it was not; see `nobody_unwinds`.
         if unwinding && control.notice().is_unwinding() {
@@ -337,6 +382,20 @@ impl Capability {
 
     // The loop's steps.
 
+    /// A slice begins: who has become ready is taken in first, and so gets its turn before the one whose slice is over.
+    /// With hogs about, whoever waits for io waits for each of them once, not twice.
+    fn turn(&self) {
+        if fork::is_child() {
+            // Not by an unwind: destructors of the parent's threads would run, and shut down connections that the
+            // two processes share.
+            end(super::runtime::FORKED);
+        }
+        self.begin_slice();
+        self.receive();
+        self.poll(Timeout::Now);
+        self.stacks.borrow_mut().decay(clock::monotonic_coarse_ns());
+    }
+
     /// Takes in what others have sent.
     #[inline]
     fn receive(&self) {
@@ -366,9 +425,12 @@ impl Capability {
     /// The thread to run next: from the run queue and the nursery in turn, so that neither starves the other.
     #[inline]
     fn next(&self) -> Option<&'static Control> {
-        if self.nursery_first.replace(!self.nursery_first.get()) {
+        let turns = self.nursery_turns.get();
+        if turns > 0 {
+            self.nursery_turns.set(turns - 1);
             self.next_unstarted().or_else(|| self.queue.pop())
         } else {
+            self.nursery_turns.set(1);
             self.queue.pop().or_else(|| self.next_unstarted())
         }
     }
@@ -413,7 +475,7 @@ impl Capability {
             self.queue.push(control);
             return;
         }
-        self.stacks.borrow_mut().release_idle();
+        let is_decaying = self.release_stacks();
         self.publish_stack_counts();
         self.follow_log();
         if self.spin() {
@@ -427,6 +489,7 @@ impl Capability {
             self.remote.counters().sleeps.count();
             self.trace_own(Kind::Sleep, 0);
             let limit = self.time_to_next_timer();
+            let limit = if is_decaying { limit.at_most(stack::DECAY_NS) } else { limit };
             if matches!(limit, Timeout::Never) {
                 self.remote.set_boundless(true);
                 self.runtime.look_whether_quiet();
@@ -438,6 +501,14 @@ impl Capability {
         self.remote.sleep().retract();
         self.remote.set_waiting(false);
         self.runtime.leave_sleep();
+    }
+
+    /// Returns memory of stacks that nobody needs. True: there is more to return, a little later.
+    fn release_stacks(&self) -> bool {
+        let mut stacks = self.stacks.borrow_mut();
+        stacks.release_idle();
+        stacks.decay(clock::monotonic_coarse_ns());
+        stacks.is_decaying()
     }
 
     /// Waits for work from other cores without sleeping, where some came lately. True: there is some.
@@ -552,6 +623,10 @@ impl Capability {
         match self.request.take().expect("a thread suspends itself for a reason") {
             Request::Yield => {
                 self.trace(Kind::Yield, control, 0);
+                if self.remote.is_slice_over() {
+                    self.turn();
+                    self.nursery_turns.set(STARTS_PER_SLICE);
+                }
                 self.queue.push(control);
             }
             Request::Park { token, commit } => {
@@ -616,6 +691,15 @@ impl Capability {
             self.tap.record_name(id.get(), label.to_string());
         }
     }
+}
+
+/// Ends the process with a message, where an unwind is not possible.
+#[cold]
+fn end(message: &str) -> ! {
+    fault::write_stderr(b"bast: ");
+    fault::write_stderr(message.as_bytes());
+    fault::write_stderr(b"\n");
+    std::process::abort();
 }
 
 /// What every green thread runs on its own stack.

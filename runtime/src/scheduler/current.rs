@@ -5,7 +5,7 @@
 //! and the reference that `get` gives out may not outlive the green thread that asked (it is not `Send`, and no
 //! green thread outlives the capability's loop except as a leaked stack that never runs again).
 
-use super::{Capability, Inner, park};
+use super::{Capability, Inner, park, preempt};
 use crate::sys::clock;
 use crate::thread::Control;
 use crate::thread::extra::Extra;
@@ -63,7 +63,7 @@ pub(super) fn enter(capability: &Capability, body: impl FnOnce()) {
         assert!(current.get().is_null(), "current: an OS thread is one capability at a time");
         current.set(capability);
     });
-    body();
+    preempt::watch(capability.remote().slice_mark(), body);
     CAPABILITY.with(|current| current.set(ptr::null()));
 }
 
@@ -168,5 +168,5 @@ pub(crate) fn os_thread() -> &'static Control {
             Ok(control) => control,
             Err(error) => panic!("an OS thread cannot wait: {error}"),
         })
-        .expect("an OS thread that is ending cannot wait on Bast's objects")
+        .expect("blocking call in a destructor of a thread-local of an OS thread that is ending: block before it ends")
 }

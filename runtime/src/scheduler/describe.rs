@@ -43,9 +43,11 @@ pub(super) fn install_panic_hook() {
     INSTALLED.call_once(|| {
         let next = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if let Some((_, control)) = current::thread() {
+            if let Some((capability, control)) = current::thread() {
                 park::begin_unwind();
                 eprintln!("bast: {} panicked:", describe(control));
+                // A neighbour's panic while this one is in its hook would end the process: std takes it for a second one.
+                return capability.no_park(|| next(panic));
             }
             next(panic);
         }));

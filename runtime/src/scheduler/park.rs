@@ -77,7 +77,10 @@ fn park_green(
     deadline_ns: Option<u64>,
     commit: &mut dyn FnMut(Token) -> bool,
 ) -> Woken {
-    assert!(capability.may_park(), "blocking call inside bast::no_park (or a thread-local's initialiser)");
+    assert!(
+        capability.may_park(),
+        "blocking call inside bast::no_park, a thread-local's initialiser or a panic hook"
+    );
     deliver(capability, control, Point::Park);
     if run_hook(control) {
         // The hook may have let others run, and one of them may have sent an exception.

@@ -16,6 +16,7 @@ use super::counters::Cells;
 use super::exception;
 use super::inbox::Inbox;
 use super::sleep::SleepFlag;
+use crate::critical::Section;
 use crate::event_log::ring::Port;
 use crate::io_manager::{CAPABILITIES_MAX, IoManager};
 use crate::thread::Control;
@@ -153,7 +154,9 @@ impl Remote {
 
     /// Leaves a message.
     pub(crate) fn send(&self, mail: Mail) {
+        let section = Section::enter();
         self.mail.lock().expect("mail: a holder of the lock panicked").push(mail);
+        drop(section);
         self.has_mail.store(true, Ordering::Release);
         self.nudge();
     }
@@ -251,6 +254,17 @@ impl Remote {
             self.overran.store(true, Ordering::Relaxed);
         }
         self.slice_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Marks every slice of the process as over, so that whoever runs comes to its scheduler at its next call.
+    /// Async-signal-safe.
+    pub(super) fn end_all_slices() {
+        SLOTS.iter().filter_map(OnceLock::get).for_each(Remote::end_slice);
+    }
+
+    /// The mark itself, for who tests it at every allocation.
+    pub(super) fn slice_mark(&self) -> &AtomicBool {
+        &self.slice_over
     }
 
     #[inline]

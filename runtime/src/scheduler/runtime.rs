@@ -5,9 +5,10 @@ use super::quiet::Quiet;
 use super::remote::{Mail, Remote};
 use super::tick::Tick;
 use super::{Capability, describe, exception};
+use crate::critical::Section;
 use crate::pool::{self, Pool};
 use crate::stack::{self, GuardKind, SizeClass};
-use crate::sys::affinity;
+use crate::sys::{affinity, fork};
 use crate::thread::Control;
 use crate::thread::control::Reference;
 use crate::thread::notice::Home;
@@ -35,6 +36,7 @@ pub(crate) struct Settings {
     pub(crate) stack_class: SizeClass,
     pub(crate) guard: GuardKind,
     pub(crate) time_slice: Duration,
+    pub(crate) preempt_at_allocation: bool,
     pub(crate) spin: Duration,
     pub(crate) offload: pool::Limits,
 }
@@ -66,6 +68,9 @@ impl Inner {
     /// # Errors
     /// OS threads, descriptors or stacks cannot be had; the error says which. Nothing is left behind then.
     pub(crate) fn start(settings: Settings) -> io::Result<Arc<Inner>> {
+        let _section = Section::enter(); // what is initialised once is so under locks of std
+        refuse_in_forked_child()?;
+        fork::watch(Remote::end_all_slices);
         stack::overflow::install(describe::describe_running);
         describe::install_panic_hook();
         crate::sys::signal::ignore_sigpipe();
@@ -252,6 +257,9 @@ impl Inner {
     /// Kills every thread, waits for them to unwind (within a limit), and ends the OS threads. What does not end in
     /// time is leaked, with its capability's slot, and named in the log.
     pub(crate) fn shut_down(&self) {
+        if fork::is_child() {
+            return; // none of its OS threads are here
+        }
         self.stopping.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst); // see `is_stopping_beyond_doubt`
         let mut os_threads =
@@ -305,6 +313,16 @@ impl Inner {
         }
         count
     }
+}
+
+/// What a forked child is told, that goes on with a runtime of its parent's instead of another program.
+pub(super) const FORKED: &str = "a runtime was used in a forked child process, where its other OS threads do not exist: call exec or _exit \
+     after fork, or use std::process::Command";
+
+/// # Errors
+/// This process is a forked child of one that had a runtime.
+pub(super) fn refuse_in_forked_child() -> io::Result<()> {
+    if fork::is_child() { Err(io::Error::new(io::ErrorKind::Unsupported, FORKED)) } else { Ok(()) }
 }
 
 impl fmt::Debug for Inner {

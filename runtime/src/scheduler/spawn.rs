@@ -1,6 +1,6 @@
 //! Making threads: a control block, a closure in it, and a place in somebody's nursery.
 
-use super::runtime::Inner;
+use super::runtime::{Inner, refuse_in_forked_child};
 use super::{Capability, Remote, current, exception, park};
 use crate::stack::SizeClass;
 use crate::sys::clock;
@@ -33,6 +33,8 @@ pub(crate) struct Spawned {
     pub(crate) label: Label,
     pub(crate) stack_class: Option<SizeClass>,
     pub(crate) placement: Placement,
+    /// Whether it may be switched at allocations; `None`: as its spawner, or as the runtime's threads are.
+    pub(crate) preempt_at_allocation: Option<bool>,
 }
 
 /// Spawns into `runtime`, or into the caller's if `None`.
@@ -73,8 +75,11 @@ where
     };
     // A capability spawns for its own runtime without a shared counter.
     let here = here.filter(|capability| Arc::ptr_eq(capability.runtime(), runtime));
-    if here.is_none() && runtime.is_stopping() {
-        return Err(shutting_down());
+    if here.is_none() {
+        refuse_in_forked_child()?;
+        if runtime.is_stopping() {
+            return Err(shutting_down());
+        }
     }
     let remote = match (how.placement, here) {
         (Placement::Prefer(slot) | Placement::On(slot), _) => {
@@ -87,6 +92,7 @@ where
     let class = how.stack_class.unwrap_or(runtime.settings().stack_class);
     // SAFETY: the caller's promise: the body may run, and be joined, on any OS thread.
     let (control, joiner) = unsafe { prepare(runtime, remote.slot(), how.label, class, f)? };
+    control.notice().set_preemptible(preemptible(runtime, here, how.preempt_at_allocation));
     match here {
         Some(capability) => capability.spawned(control),
         None if runtime.is_stopping_beyond_doubt() => {
@@ -136,11 +142,20 @@ where
     // the closure runs and is dropped here. A `T` that is not Send makes a joiner that is not Send.
     let (control, joiner) =
         unsafe { prepare(capability.runtime(), capability.remote().slot(), how.label, class, f)? };
+    let preempt = how.preempt_at_allocation;
+    control.notice().set_preemptible(preemptible(capability.runtime(), Some(capability), preempt));
     capability.spawned(control);
     let taken = control.word().take();
     assert!(taken, "spawn: nobody else knows the thread yet");
     capability.enqueue(control);
     Ok(joiner)
+}
+
+/// Whether a new thread may be switched at allocations: as it was said, else as its spawner may, if that is a thread of
+/// the same runtime.
+fn preemptible(runtime: &Inner, here: Option<&Capability>, said: Option<bool>) -> bool {
+    let spawner = || here.and_then(Capability::running).map(|control| control.notice().is_preemptible());
+    said.or_else(spawner).unwrap_or(runtime.settings().preempt_at_allocation)
 }
 
 const NOT_IN_A_RUNTIME: &str =

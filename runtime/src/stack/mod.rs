@@ -21,5 +21,6 @@ mod table;
 pub(crate) use class::{GUARD_BYTES, SizeClass};
 pub(crate) use error::{Limit, StackError};
 pub(crate) use guard::{GuardKind, stacks_max};
-pub(crate) use pool::StackPool;
+pub(crate) use pool::{DECAY_NS, StackPool};
 pub(crate) use slot::Stack;
+pub(crate) use table::bounds_around;

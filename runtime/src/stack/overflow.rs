@@ -49,7 +49,8 @@ fn compose(out: &mut Message<512>, describe: Describe, stack: &Found, fault_addr
     let _ = writeln!(
         out,
         " overflowed its stack of {stack_kib} KiB (fault at {fault_address:#x}, stack {limit:#x}-{end:#x}): \
-         unbounded recursion, or a thread that needs a larger one: Builder::stack_size"
+         unbounded recursion, or a thread that needs a larger one: Builder::stack_size, or bast::ensure_stack where it \
+         recurses"
     );
 }
 
@@ -138,7 +139,7 @@ mod tests {
             told.contains("bast: thread 17 \"worker\" overflowed its stack of 192 KiB (fault at 0x"),
             "{told}"
         );
-        assert!(told.contains("Builder::stack_size"), "{told}");
+        assert!(told.contains("Builder::stack_size") && told.contains("bast::ensure_stack"), "{told}");
         assert_eq!(told.matches("overflowed its stack").count(), 1, "{told}");
     }
 
@@ -196,6 +197,6 @@ mod tests {
         assert!(
             text.contains("stack of 192 KiB (fault at 0x70000fffffff, stack 0x700010000000-0x700010031000)")
         );
-        assert!(text.ends_with("Builder::stack_size\n"));
+        assert!(text.ends_with("bast::ensure_stack where it recurses\n"));
     }
 }

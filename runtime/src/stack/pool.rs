@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            take                 give
-//!  fresh ───────────▶ in use ───────────▶ warm ── more than warm_max ──▶ cooling ── batch ──▶ cold
+//!  fresh ───────────▶ in use ───────────▶ warm ── more than warm_max ──▶ cooling ── decay ──▶ cold
 //!  (no guard yet)        ▲                 │ (pages kept)                │ (pages kept)        │ (no pages)
 //!                        └─────────────────┴──────────── take ───────────┴─────────────────────┘
 //! ```
@@ -10,15 +10,20 @@
 //! [`take`](StackPool::take) prefers what is warmest. Warm stacks are a LIFO: the stack last used has its pages in
 //! the cache.
 //!
+//! **Cooling stacks lose their memory slowly**, a batch every [`DECAY_NS`], the oldest first, and only those that nobody
+//! has needed since the last time: a program that makes a hundred thousand threads again and again finds their pages,
+//! and one that made them once has given them back two seconds later.
+//!
 //! **How deep a stack was is not known**, and finding out costs a system call per stack (mincore), as much as giving
 //! the pages back. So depth is handled without asking: when the capability goes idle, warm stacks that have been used
 //! since the last time keep their top [`KEPT_BYTES`] and lose what is below. The bottom of the LIFO that nobody has
 //! taken since stays as it is: `trimmed` counts it, and taking lowers it.
 //!
-//! What free stacks keep is therefore bounded, per class: while busy by `warm_max + GIVE_BACK_MAX` stacks as deep as
-//! they were used, when idle by `warm_max` stacks of `KEPT_BYTES` and fewer than `batch_min` of any depth.
+//! What free stacks keep is therefore no more than what they kept in use; and once the capability is idle and they have
+//! decayed it is bounded, per class, by `warm_max` stacks of `KEPT_BYTES` and fewer than `batch_min` of any depth.
 
 use core::fmt;
+use std::collections::VecDeque;
 use std::io;
 
 use super::class::SizeClass;
@@ -44,8 +49,11 @@ const BATCH_MIN: usize = 64;
 /// ...unless they span more than this.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Cooling stacks that are given back at once, idle or not: as many as one call takes.
+/// Cooling stacks that are given back at a time: as many as one call takes, some 0.7 ms.
 const GIVE_BACK_MAX: usize = memory::REGIONS_MAX;
+
+/// Time between two batches: with `GIVE_BACK_MAX` some 50,000 stacks a second, and 4 % of a core while it lasts.
+pub(crate) const DECAY_NS: u64 = 20_000_000;
 
 const _: () = {
     assert!(KEPT_BYTES.is_multiple_of(PAGE_BYTES));
@@ -61,6 +69,8 @@ pub(crate) struct StackPool {
     giver: Giver,
     given_back: u64,
     trimmed: u64,
+    /// When `decay` last did something.
+    decayed_ns: u64,
 }
 
 /// The stacks of one class.
@@ -72,7 +82,10 @@ struct Shelf {
     batch_min: usize,
     /// How many stacks at the bottom of `warm` have been trimmed and not taken since.
     trimmed: usize,
-    cooling: Vec<Stack>,
+    /// The oldest first.
+    cooling: VecDeque<Stack>,
+    /// The fewest that were cooling since the last decay: so many nobody has needed.
+    cooling_min: usize,
     cold: Vec<Stack>,
     /// The last one opens slots, those before it have opened all of theirs.
     slabs: Vec<Slab>,
@@ -118,6 +131,7 @@ impl StackPool {
             giver: Giver { batches: true },
             given_back: 0,
             trimmed: 0,
+            decayed_ns: 0,
         })
     }
 
@@ -151,20 +165,34 @@ impl StackPool {
 
     #[cold]
     fn cool(&mut self, stack: Stack) {
-        let shelf = &mut self.shelves[stack.class().index()];
-        shelf.cooling.push(stack);
-        if shelf.cooling.len() == GIVE_BACK_MAX {
-            self.given_back += shelf.give_back(&mut self.giver);
+        self.shelves[stack.class().index()].cooling.push_back(stack);
+    }
+
+    /// Returns memory of cooling stacks, if that is due and worth system calls. To be called every now and then, with the
+    /// time.
+    pub(crate) fn decay(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.decayed_ns) < DECAY_NS {
+            return;
+        }
+        self.decayed_ns = now_ns;
+        for shelf in &mut self.shelves {
+            let unneeded = shelf.cooling_min.min(GIVE_BACK_MAX);
+            if unneeded >= shelf.batch_min {
+                self.given_back += shelf.give_back(unneeded, &mut self.giver);
+            }
+            shelf.cooling_min = shelf.cooling.len();
         }
     }
 
-    /// Returns memory where there is enough of it to be worth system calls. To be called when the capability has
-    /// nothing to run.
+    /// Whether `decay` has more to do.
+    pub(crate) fn is_decaying(&self) -> bool {
+        self.shelves.iter().any(|shelf| shelf.cooling.len() >= shelf.batch_min)
+    }
+
+    /// Returns memory below the top of warm stacks where there is enough of it to be worth system calls. To be called
+    /// when the capability has nothing to run.
     pub(crate) fn release_idle(&mut self) {
         for shelf in &mut self.shelves {
-            if shelf.cooling.len() >= shelf.batch_min {
-                self.given_back += shelf.give_back(&mut self.giver);
-            }
             if shelf.warm.len() - shelf.trimmed >= shelf.batch_min {
                 self.trimmed += shelf.trim(&mut self.giver);
             }
@@ -200,7 +228,8 @@ impl Shelf {
             warm_max: (WARM_BYTES_MAX / class.bytes()).clamp(1, WARM_MAX),
             batch_min: (BATCH_BYTES / class.bytes()).clamp(1, BATCH_MIN),
             trimmed: 0,
-            cooling: Vec::new(),
+            cooling: VecDeque::new(),
+            cooling_min: 0,
             cold: Vec::new(),
             slabs: Vec::new(),
             slots_opened: 0,
@@ -214,7 +243,11 @@ impl Shelf {
     /// What [`StackPool::take`] does when no stack is warm.
     #[cold]
     fn take_colder(&mut self, guard: Guard) -> Result<Stack, StackError> {
-        if let Some(stack) = self.cooling.pop().or_else(|| self.cold.pop()) {
+        if let Some(stack) = self.cooling.pop_back() {
+            self.cooling_min = self.cooling_min.min(self.cooling.len());
+            return Ok(stack);
+        }
+        if let Some(stack) = self.cold.pop() {
             return Ok(stack);
         }
         let base = self.open_slot(guard)?;
@@ -234,12 +267,12 @@ impl Shelf {
         slab.open_slot().expect("stack pool: a new slab has a slot")
     }
 
-    /// Gives the memory of the cooling stacks back. Returns how many there were.
-    fn give_back(&mut self, giver: &mut Giver) -> u64 {
-        let regions: Vec<Region> = self.cooling.iter().map(|stack| stack.usable().into()).collect();
+    /// Gives the memory of the `count` stacks back that have cooled longest. Returns how many that is.
+    fn give_back(&mut self, count: usize, giver: &mut Giver) -> u64 {
+        let regions: Vec<Region> = self.cooling.range(..count).map(|stack| stack.usable().into()).collect();
         // SAFETY: the regions are stacks that were given to this pool, on which nothing lives, in slabs of this shelf.
         unsafe { giver.discard(&regions) };
-        self.cold.append(&mut self.cooling);
+        self.cold.extend(self.cooling.drain(..count));
         regions.len() as u64
     }
 
@@ -357,6 +390,9 @@ mod tests {
             let stacks: Vec<Stack> = (0..count).map(|_| pool.take(CLASS).unwrap()).collect();
             stacks.iter().for_each(touch);
             stacks.into_iter().for_each(|stack| pool.give(stack));
+            pool.decay(DECAY_NS);
+            assert_eq!((pool.counts().warm, pool.counts().cooling), (WARM_MAX, GIVE_BACK_MAX), "{kind:?}");
+            pool.decay(2 * DECAY_NS);
             let counts = pool.counts();
             assert_eq!((counts.warm, counts.cooling, counts.cold), (WARM_MAX, 0, GIVE_BACK_MAX), "{kind:?}");
             assert_eq!(counts.given_back, GIVE_BACK_MAX as u64);
@@ -402,16 +438,46 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_pool_flushes_a_batch_that_is_worth_it_and_no_smaller_one() {
+    fn a_batch_decays_that_is_worth_it_and_no_smaller_one() {
         let mut pool = StackPool::new(GuardKind::Auto).unwrap();
+        let mut now_ns = DECAY_NS;
         for (extra, given_back) in [(BATCH_MIN - 1, 0), (BATCH_MIN, BATCH_MIN as u64)] {
             let stacks: Vec<Stack> = (0..WARM_MAX + extra).map(|_| pool.take(CLASS).unwrap()).collect();
             stacks.into_iter().for_each(|stack| pool.give(stack));
             assert_eq!(pool.counts().cooling, extra);
-            pool.release_idle();
+            assert_eq!(pool.is_decaying(), extra == BATCH_MIN);
+            for _ in 0..2 {
+                pool.decay(now_ns);
+                now_ns += DECAY_NS;
+            }
             assert_eq!(pool.counts().given_back, given_back);
         }
         assert_eq!(pool.counts().cooling, 0);
+        assert!(!pool.is_decaying());
+    }
+
+    #[test]
+    fn stacks_that_are_needed_again_keep_their_pages_and_those_that_are_not_decay_in_steps() {
+        let mut pool = StackPool::new(GuardKind::Auto).unwrap();
+        let count = WARM_MAX + GIVE_BACK_MAX + BATCH_MIN;
+        let mut now_ns = DECAY_NS;
+        // As a program that makes many threads again and again.
+        for _ in 0..5 {
+            let stacks: Vec<Stack> = (0..count).map(|_| pool.take(CLASS).unwrap()).collect();
+            pool.decay(now_ns);
+            stacks.into_iter().for_each(|stack| pool.give(stack));
+            now_ns += DECAY_NS;
+        }
+        assert_eq!((pool.counts().given_back, pool.counts().slots), (0, count));
+        // Nobody needs them any more. Too early is too early, however often.
+        pool.decay(now_ns);
+        (0..10).for_each(|n| pool.decay(now_ns + n));
+        assert_eq!(pool.counts().given_back, 0);
+        pool.decay(now_ns + DECAY_NS);
+        assert_eq!(pool.counts().given_back, GIVE_BACK_MAX as u64);
+        assert!(pool.is_decaying());
+        pool.decay(now_ns + 2 * DECAY_NS);
+        assert_eq!((pool.counts().cooling, pool.counts().warm), (0, WARM_MAX));
     }
 
     #[test]

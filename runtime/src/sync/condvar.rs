@@ -4,6 +4,7 @@
 
 use super::mutex::{Mutex, MutexGuard};
 use super::wait_cell::{Wait, WaitCell};
+use crate::scheduler::park;
 use crate::thread::Woken;
 use crate::thread::block::BlockedOn;
 use crate::time::deadline_after;
@@ -113,6 +114,11 @@ impl Condvar {
 
     /// Wakes the thread that has waited longest, if any waits. Never interruptible.
     pub fn notify_one(&self) {
+        park::switch_point();
+        self.notify_first();
+    }
+
+    fn notify_first(&self) {
         let mut waiters = self.waiters.lock();
         if let Some(first) = waiters.claim(QUEUE) {
             waiters.ready(first);
@@ -121,6 +127,7 @@ impl Condvar {
 
     /// Wakes all who wait. Never interruptible.
     pub fn notify_all(&self) {
+        park::switch_point();
         let mut waiters = self.waiters.lock();
         while let Some(first) = waiters.claim(QUEUE) {
             waiters.ready(first);
@@ -149,7 +156,7 @@ struct Notified<'a>(&'a Condvar);
 
 impl Drop for Notified<'_> {
     fn drop(&mut self) {
-        self.0.notify_one();
+        self.0.notify_first();
     }
 }
 

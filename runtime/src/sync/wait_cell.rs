@@ -27,6 +27,7 @@
 //! The release of the unlock makes the state, the queues and the nodes in them visible to the acquire of the next
 //! lock. Slots travel with the thread: see `thread/control.rs`.
 
+use crate::critical::Section;
 use crate::scheduler::{self, park};
 use crate::thread::block::BlockedOn;
 use crate::thread::list::{ClaimList, Node};
@@ -112,12 +113,13 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
     /// Takes the short lock.
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, S, T, QUEUES> {
+        let section = Section::enter();
         if !self.try_lock() {
             self.lock_contended();
         }
         #[cfg(test)]
         tests::HELD.set(tests::HELD.get() + 1);
-        Guard { cell: self, ready: ClaimList::new(), not_send: PhantomData }
+        Guard { cell: self, ready: ClaimList::new(), _section: section }
     }
 
     #[inline]
@@ -210,7 +212,9 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
             |control, token| {
                 parked = Some(token);
                 guard.link_own(control, wait, token, slot);
+                // The lock is kept until the thread is off its stack. The section is not: nothing allocates until then.
                 mem::forget(guard);
+                Section::end_forgotten();
             },
             || self.unlock(),
         )?;
@@ -259,7 +263,8 @@ impl<S, T, const QUEUES: usize> WaitCell<S, T, QUEUES> {
 pub(super) struct Guard<'a, S, T, const QUEUES: usize> {
     cell: &'a WaitCell<S, T, QUEUES>,
     ready: ClaimList,
-    not_send: PhantomData<*const ()>,
+    /// Whoever waits for the short lock spins: its holder must keep its core. Ends last.
+    _section: Section,
 }
 
 /// A waiter that was claimed: it stays where it is until it is made ready.

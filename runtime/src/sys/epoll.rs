@@ -21,6 +21,17 @@ pub(crate) enum Timeout {
     Nanoseconds(u64),
 }
 
+impl Timeout {
+    /// The same, but not for longer than `limit_ns`.
+    pub(crate) fn at_most(self, limit_ns: u64) -> Timeout {
+        match self {
+            Timeout::Now => Timeout::Now,
+            Timeout::Never => Timeout::Nanoseconds(limit_ns),
+            Timeout::Nanoseconds(ns) => Timeout::Nanoseconds(ns.min(limit_ns)),
+        }
+    }
+}
+
 /// What a wait reported of one registration.
 #[derive(Clone, Copy)]
 #[repr(transparent)]

@@ -5,6 +5,7 @@
 //! handler must be async-signal-safe (signal-safety(7)): no allocation, no lock, no panic.
 
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::ptr;
 use std::io;
 use std::sync::{Once, OnceLock};
@@ -192,6 +193,13 @@ impl Drop for AltStack {
             set_alt_stack(&none).expect("fault: the signal stack is not in use");
         }
     }
+}
+
+/// Where handlers run on the calling OS thread that ask for a stack of their own (SA_ONSTACK).
+pub(crate) fn signal_stack() -> Range<usize> {
+    let stack = current_alt_stack();
+    let start = stack.ss_sp.addr();
+    if stack.ss_flags & libc::SS_DISABLE == 0 { start..start + stack.ss_size } else { 0..0 }
 }
 
 fn current_alt_stack() -> libc::stack_t {

@@ -12,6 +12,7 @@ pub(crate) mod epoll;
 pub(crate) mod eventfd;
 pub(crate) mod fault;
 pub(crate) mod file;
+pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod limits;
 pub(crate) mod memory;

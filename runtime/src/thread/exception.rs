@@ -19,9 +19,10 @@ use super::body::Payload;
 use super::control::{Claim, Control, Reference};
 use super::park_word::Woken;
 use super::token::{State, Token};
+use crate::critical::{self, Locked, Section};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 
 /// Whether a thread receives exceptions: kills, thrown ones, timeouts, and the cancellation of scopes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,10 +128,11 @@ const SHARDS: usize = 16;
 
 static SHARDS_OF_THROWN: LazyLock<[Mutex<Shard>; SHARDS]> = LazyLock::new(Default::default);
 
-fn shard(id: ThreadId) -> MutexGuard<'static, Shard> {
+fn shard(id: ThreadId) -> Locked<'static, Shard> {
     let index = id.get() as usize % SHARDS;
-    // Nothing in here can panic half-way.
-    SHARDS_OF_THROWN[index].lock().unwrap_or_else(PoisonError::into_inner)
+    // Before the table is made, which may allocate.
+    let _section = Section::enter();
+    critical::lock(&SHARDS_OF_THROWN[index])
 }
 
 fn id_of(control: &Control) -> ThreadId {

@@ -34,6 +34,8 @@ const FRAME_OVER: u32 = 1 << 2;
 const FRAMES: u32 = 1 << 3;
 /// The thread is unwinding, as far as it knows (see `scheduler/park.rs`).
 const UNWINDING: u32 = 1 << 4;
+/// The thread may be switched at an allocation; see Note [preemption] in `scheduler/preempt.rs`.
+const PREEMPTIBLE: u32 = 1 << 5;
 
 pub(crate) struct Notice {
     flags: AtomicU32,
@@ -154,5 +156,16 @@ impl Notice {
 
     pub(crate) fn set_unwinding(&self, on: bool) {
         self.set(UNWINDING, on);
+    }
+
+    #[inline]
+    pub(crate) fn is_preemptible(&self) -> bool {
+        self.has(PREEMPTIBLE)
+    }
+
+    pub(crate) fn set_preemptible(&self, on: bool) {
+        if on != self.is_preemptible() {
+            self.set(PREEMPTIBLE, on);
+        }
     }
 }

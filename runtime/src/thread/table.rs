@@ -11,6 +11,7 @@ use super::control::Control;
 use super::label::Label;
 use super::notice::Home;
 use super::token::INDEX_LIMIT;
+use crate::critical::Section;
 use crate::stack;
 use std::cell::RefCell;
 use std::fmt;
@@ -111,6 +112,7 @@ pub(crate) fn occupy(
     refs: u32,
     limit: ThreadLimit,
 ) -> Result<&'static Control, TooManyThreads> {
+    let _section = Section::enter();
     let (index, id) = CACHE
         .try_with(|cache| {
             let cache = &mut *cache.borrow_mut();
@@ -139,6 +141,7 @@ pub(crate) fn occupy(
 
 /// Takes back a block that nobody has a reference to.
 pub(super) fn give_back(control: &'static Control) {
+    let _section = Section::enter();
     let index = control.index();
     let kept = CACHE.try_with(|cache| {
         let free = &mut cache.borrow_mut().free;
