@@ -10,6 +10,7 @@ use std::fs;
 const RUNTIME: &[&[&str]] = &[
     &["sys"],
     &["stack"],
+    &["walk"],
     &["coroutine"],
     &["thread"],
     &["timer"],
@@ -52,6 +53,7 @@ const SERVER: &[&[&str]] = &[
     &["error"],
     &["request"],
     &["handler", "middleware"],
+    &["dump"],
     &["file::files"],
     &["router"],
     &["http1::serve"],

@@ -19,17 +19,20 @@ use crate::io_manager::EVENTS_MAX;
 use crate::stack::StackPool;
 use crate::sys::clock;
 use crate::sys::epoll::{Events, Timeout};
+use crate::sys::sample::os_thread_id;
 use crate::thread::body::{self, Entry, Killed, Left};
 use crate::thread::control::{Home, Reference};
 use crate::thread::list::RunQueue;
 use crate::thread::{Control, Token, Woken};
 use crate::timer::Timers;
+use crate::walk;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hint;
 use std::io;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 /// Switches between two looks at io under load. GHC and Go use similar numbers; a prime keeps it out of step with
@@ -91,6 +94,7 @@ impl Capability {
 
     /// The loop. Ends when the capability is told to stop and nothing is runnable.
     pub(super) fn run(&self) {
+        self.remote.set_os_thread(os_thread_id());
         current::enter(self, || {
             let mut switches = 0;
             loop {
@@ -111,6 +115,7 @@ impl Capability {
                 }
             }
         });
+        self.remote.set_os_thread(0);
     }
 
     // What the running thread, and others on this OS thread, may ask.
@@ -205,8 +210,9 @@ impl Capability {
         let unwinding = (thread::panicking() || control.is_unwinding()) && self.suspend_unwinding(control);
         // SAFETY: the caller is the running thread, which has its own control block.
         let owned = unsafe { control.owned() };
-        let here = 0u8;
-        owned.stack_pointer.set(&raw const here);
+        let here = walk::here();
+        // Release: who finds the address finds what lies there.
+        owned.suspended_at.store((&raw const here).cast_mut(), Ordering::Release);
         let suspender = owned.suspender.get();
         let suspender = suspender.expect("a running thread was started");
         // SAFETY: the suspender was given to this thread when it started, and the caller runs on its stack.
@@ -400,7 +406,9 @@ impl Capability {
         };
         self.remote.counters().switches.count();
         self.running.set(Some(control));
+        control.count_switch();
         let progress = coroutine.resume();
+        self.remote.charge(control);
         self.running.set(None);
         match progress {
             Progress::Suspended => self.serve(control),

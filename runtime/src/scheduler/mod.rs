@@ -11,9 +11,11 @@ mod inbox;
 pub(crate) mod park;
 mod remote;
 mod runtime;
+pub(crate) mod sample;
 mod sleep;
 mod spawn;
 mod tick;
+mod watch;
 
 /// The atomics that the protocols in `sleep.rs` and `inbox.rs` use. The model test includes those two files with
 /// loom's in this place.
@@ -31,3 +33,4 @@ pub(crate) use park::{park, wake_all};
 pub(crate) use remote::{Mail, Remote};
 pub(crate) use runtime::{Inner, Settings};
 pub(crate) use spawn::{Placement, Spawned, spawn, spawn_local};
+pub(crate) use watch::{Held, Report, WatchSettings};

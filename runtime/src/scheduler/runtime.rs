@@ -3,6 +3,7 @@
 
 use super::remote::{Mail, Remote};
 use super::tick::Tick;
+use super::watch::WatchSettings;
 use super::{Capability, describe, park};
 use crate::stack::{self, GuardKind, SizeClass};
 use crate::sys::affinity;
@@ -33,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) guard: GuardKind,
     pub(crate) time_slice: Duration,
     pub(crate) spin: Duration,
+    pub(crate) watch: Option<WatchSettings>,
 }
 
 /// Fields: all atomics, for anybody; `os_threads` for whoever shuts down.

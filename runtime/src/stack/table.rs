@@ -87,6 +87,11 @@ pub(super) fn find(address: usize) -> Option<Found> {
     })
 }
 
+/// The stack that `address` lies in: all of its slot but the guard. Async-signal-safe.
+pub(crate) fn around(address: usize) -> Option<Range<usize>> {
+    find(address).filter(|found| !found.in_guard).map(|found| found.usable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

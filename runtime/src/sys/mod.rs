@@ -14,6 +14,8 @@ pub(crate) mod file;
 pub(crate) mod futex;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod modules;
+pub(crate) mod sample;
 pub(crate) mod signal;
 pub(crate) mod socket;
 

@@ -13,8 +13,9 @@
 //! ```
 //!
 //! # Fields: who may touch what, when
-//! - `word`, `refs`, `flags`, `joiner`, `block`, `id`, `spawned_ns`, `home`: atomics, for anybody at any time; the
-//!   block is type-stable, so a look at a recycled one is harmless and noticed by its token or id.
+//! - `word`, `refs`, `flags`, `joiner`, `block`, `id`, `spawned_ns`, `home`, `slices`, `switches` and `suspended_at`:
+//!   atomics, for anybody at any time; the block is type-stable, so a look at a recycled one is harmless and noticed by
+//!   its token or id.
 //! - `deadline_ns`, `timer_ns`: the home capability (see `timer.rs`); others look at them through a stale timer
 //!   entry only to find that it is stale.
 //! - `next`: the list that the thread is in, which somebody has.
@@ -39,12 +40,13 @@ use super::token::{State, Token};
 use super::{ThreadId, table};
 use crate::coroutine::{Coroutine, Suspender};
 use crate::stack::SizeClass;
+use crate::sys::sample::Registers;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Why a parked thread goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,7 @@ pub(crate) struct Control {
     owned: Owned,
     // The rest.
     refs: AtomicU32,
+    slices: AtomicU32,
     joiner: AtomicU64,
     id: AtomicU64,
     spawned_ns: AtomicU64,
@@ -122,13 +125,17 @@ pub(crate) struct Owned {
     /// How the thread gets back to the scheduler; set by the thread itself when it starts.
     pub(crate) suspender: Cell<Option<Suspender>>,
     /// Where its stack was when it last suspended itself: what to fetch before it is resumed.
-    pub(crate) stack_pointer: Cell<*const u8>,
+    /// What the stack walker begins with lies there (`walk::here`). Null in a thread that has not been suspended yet.
+    pub(crate) suspended_at: AtomicPtr<Registers>,
     /// Called before each park.
     pub(crate) park_hook: Cell<Option<*const dyn Fn()>>,
     /// The thread's local values.
     pub(crate) locals: Cell<Option<Box<Locals>>>,
     /// The stack size class, as asked for at spawn.
     pub(crate) stack_class: Cell<SizeClass>,
+    /// How often it got the core; the low part, and the carries of it. For anybody to read, and its home to count.
+    switches_high: AtomicU16,
+    switches: AtomicU32,
 }
 
 // SAFETY: the atomics may be shared. The other fields follow the rules in the module's documentation, which their
@@ -147,6 +154,7 @@ impl Control {
         Control {
             word: AtomicU64::new(Token::first(index).with(State::Free)),
             refs: AtomicU32::new(0),
+            slices: AtomicU32::new(0),
             flags: AtomicU32::new(0),
             home: AtomicU32::new(HOME_OS_THREAD),
             joiner: AtomicU64::new(0),
@@ -159,7 +167,9 @@ impl Control {
             label: UnsafeCell::new(None),
             owned: Owned {
                 stack_class: Cell::new(SizeClass::DEFAULT),
-                stack_pointer: Cell::new(ptr::null()),
+                suspended_at: AtomicPtr::new(ptr::null_mut()),
+                switches_high: AtomicU16::new(0),
+                switches: AtomicU32::new(0),
                 park_hook: Cell::new(None),
                 locals: Cell::new(None),
                 coroutine: UnsafeCell::new(None),
@@ -193,6 +203,10 @@ impl Control {
         self.spawned_ns.store(spawned_ns, Ordering::Relaxed);
         self.deadline_ns.store(0, Ordering::Relaxed);
         self.timer_ns.store(0, Ordering::Relaxed);
+        self.slices.store(0, Ordering::Relaxed);
+        self.owned.switches.store(0, Ordering::Relaxed);
+        self.owned.switches_high.store(0, Ordering::Relaxed);
+        self.owned.suspended_at.store(ptr::null_mut(), Ordering::Relaxed);
         if !label.is_none() {
             // SAFETY: no references exist yet, so nobody else looks at the label.
             unsafe { *self.label.get() = Some(Box::new(label)) };
@@ -456,7 +470,50 @@ impl Control {
     /// somebody else has would fetch the wrong lines, no more.
     #[inline]
     pub(super) fn prefetch_stack(&self) {
-        super::list::prefetch_stack(self.owned.stack_pointer.get());
+        super::list::prefetch_stack(self.owned.suspended_at.load(Ordering::Relaxed).cast());
+    }
+
+    // What it has used.
+
+    /// The thread gets the core. For its home only.
+    #[inline]
+    pub(crate) fn count_switch(&self) {
+        let count = self.owned.switches.load(Ordering::Relaxed).wrapping_add(1);
+        self.owned.switches.store(count, Ordering::Relaxed);
+        if count == 0 {
+            let high = self.owned.switches_high.load(Ordering::Relaxed);
+            self.owned.switches_high.store(high.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// How often the thread got the core. Counts to 2^48.
+    pub(crate) fn switches(&self) -> u64 {
+        // A look in the middle of a carry, once in four billion, is told too few.
+        let high = self.owned.switches_high.load(Ordering::Relaxed);
+        let low = self.owned.switches.load(Ordering::Relaxed);
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// The thread had the core at the ends of so many time slices. For its home only.
+    pub(crate) fn charge(&self, slices: u32) {
+        let sum = self.slices.load(Ordering::Relaxed).saturating_add(slices);
+        self.slices.store(sum, Ordering::Relaxed);
+    }
+
+    /// At the ends of how many time slices the thread had the core.
+    pub(crate) fn slices(&self) -> u32 {
+        self.slices.load(Ordering::Relaxed)
+    }
+
+    /// The park word, to compare with that of a later look: equal ones of a parked thread are of the same park.
+    pub(crate) fn word(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
+    }
+
+    /// Where the thread left the registers that a walk of its stack begins with, when it last suspended itself; 0: it has
+    /// not done that yet. What lies there is the thread's only while it is suspended.
+    pub(crate) fn suspended_at(&self) -> usize {
+        self.owned.suspended_at.load(Ordering::Acquire).addr()
     }
 
     // The parts with owners.
