@@ -36,6 +36,7 @@
 mod buffer;
 mod connection;
 mod date;
+mod dump;
 mod error;
 pub mod file;
 mod handler;
@@ -56,6 +57,7 @@ mod shutdown;
 mod timeout;
 mod transport;
 
+pub use dump::dump_handler;
 pub use error::Error;
 pub use handler::Handler;
 pub use http1::stream::BodyWriter;

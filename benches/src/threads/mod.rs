@@ -4,6 +4,7 @@
 //! (sums, counts, no timer early), and panics where it does not hold: a bench that computes nothing is fast.
 #![forbid(unsafe_code)]
 
+mod dump;
 pub mod options;
 mod park;
 mod pass;
@@ -87,6 +88,11 @@ pub const MEASURES: &[Measure] = &[
         name: "timers",
         question: "how late are sleepers woken, and what does a sleep cost?",
         read: timers::read,
+    },
+    Measure {
+        name: "dump",
+        question: "what does a dump of many threads cost, and how long do others wait for it?",
+        read: dump::read,
     },
 ];
 

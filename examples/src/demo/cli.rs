@@ -16,6 +16,7 @@ Options:
   --listen ADDR    address and port to listen on [default: 127.0.0.1:8080]
   --workers N      number of cores to use [default: all that the process may run on]
   --root DIR       directory of the static files [default: examples/www of the source tree]
+  --monitor        print the numbers of green threads by label and state once a second
   -h, --help       print this and exit
 
 Routes:
@@ -23,6 +24,7 @@ Routes:
   /sleep[?ms=N]    the same after N milliseconds [default: 10, at most 10000]
   /echo            the body of the request, with its content type
   /threads         the green threads, as JSON or as a page
+  /threads/dump    the green threads with their stacks (SIGQUIT prints the same)
   others           files below the root
 ";
 
@@ -44,11 +46,13 @@ pub struct Options {
     pub workers: Option<NonZeroUsize>,
     /// Where the static files are; `None` is [`default_root`](super::default_root).
     pub root: Option<PathBuf>,
+    /// Whether to print the numbers of threads.
+    pub monitor: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: None, root: None }
+        Options { listen: (Ipv4Addr::LOCALHOST, 8080).into(), workers: None, root: None, monitor: false }
     }
 }
 
@@ -66,6 +70,7 @@ pub fn parse<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Resul
             Long("help") | Short('h') => return Ok(Command::Help),
             Long("listen") => options.listen = named("--listen ADDR, such as 127.0.0.1:8080", &mut parser)?,
             Long("workers") => options.workers = Some(named("--workers N", &mut parser)?),
+            Long("monitor") => options.monitor = true,
             Long("root") => options.root = Some(parser.value()?.into()),
             other => return Err(other.unexpected()),
         }
@@ -99,7 +104,7 @@ mod tests {
     fn without_arguments_the_demo_listens_on_port_8080_of_this_host_only() {
         let options = serve(&[]);
         assert_eq!(options.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!((options.workers, options.root), (None, None));
+        assert_eq!((options.workers, options.root, options.monitor), (None, None, false));
     }
 
     #[test]
@@ -108,9 +113,13 @@ mod tests {
             listen: "[::1]:9".parse().expect("an address"),
             workers: NonZeroUsize::new(3),
             root: Some("some dir".into()),
+            monitor: true,
         };
-        assert_eq!(serve(&["--listen", "[::1]:9", "--workers", "3", "--root", "some dir"]), expected);
-        let twice = ["--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir"];
+        assert_eq!(
+            serve(&["--monitor", "--listen", "[::1]:9", "--workers", "3", "--root", "some dir"]),
+            expected
+        );
+        let twice = ["--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir", "--monitor"];
         assert_eq!(serve(&twice), expected);
     }
 
@@ -119,7 +128,7 @@ mod tests {
         for arguments in [&["--help"][..], &["-h"], &["--workers", "2", "--help"]] {
             assert_eq!(parse(arguments).expect("help"), Command::Help);
         }
-        for option in ["--listen", "--workers", "--root", "-h, --help"] {
+        for option in ["--listen", "--workers", "--root", "--monitor", "-h, --help"] {
             assert!(HELP.contains(option));
         }
     }

@@ -4,6 +4,7 @@
 mod accept;
 pub mod cli;
 mod escape;
+mod monitor;
 mod pause;
 mod thread_list;
 
@@ -11,7 +12,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use bast_server::file::Files;
-use bast_server::{Error, Handler, Request, Response, Router, Server};
+use bast_server::{Error, Handler, Request, Response, Router, Server, dump_handler};
 
 use thread_list::Row;
 
@@ -29,6 +30,7 @@ pub fn app(root: Option<&Path>) -> io::Result<impl Handler> {
         .get("/sleep", sleep)
         .any("/echo", echo)
         .get("/threads", threads)
+        .get("/threads/dump", dump_handler)
         .any("/{file...}", files))
 }
 
@@ -73,18 +75,24 @@ fn threads(request: &mut Request<'_>) -> Response {
 pub fn serve(options: &cli::Options) -> io::Result<()> {
     let app = app(options.root.as_deref())?;
     let address = options.listen;
-    let mut server = Server::bind(address)
+    let server = Server::bind(address)
         .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))?;
+    let mut runtime = bast::Runtime::builder();
     if let Some(workers) = options.workers {
-        server = server.workers(workers.get());
+        runtime = runtime.capabilities(workers.get());
     }
+    let runtime = runtime.build().map_err(|error| match options.workers {
+        Some(workers) => io::Error::new(error.kind(), format!("--workers {workers}: {error}")),
+        None => error,
+    })?;
     // A closed stdout is no reason not to serve.
     let _ = writeln!(io::stdout(), "listening on http://{}", server.local_addr()?);
-    server.serve(app).map_err(|error| match options.workers {
-        // Of what makes a server refuse its settings, only this one came from the user.
-        Some(workers) if error.kind() == io::ErrorKind::InvalidInput => {
-            io::Error::new(error.kind(), format!("--workers {workers}: {error}"))
+    let monitor = options.monitor;
+    runtime.run(move || {
+        bast::dump_on_sigquit()?;
+        if monitor {
+            bast::Builder::new().name("monitor").spawn(monitor::run)?;
         }
-        _ => error,
+        server.serve(app)
     })
 }
