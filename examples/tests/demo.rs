@@ -1,6 +1,7 @@
 //! The demo as its users meet it: a process with a command line, a socket and an exit code.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -547,4 +548,129 @@ fn the_counters_are_printed_at_the_end_when_asked_for() {
     let accepts =
         stats.lines().find_map(|line| line.strip_prefix("accepts ")).expect("a row for each counter");
     assert_eq!(accepts.split_whitespace().next(), Some("1"), "{stats}");
+}
+
+/// The labels in a list of threads, without peers, and how many threads have each.
+fn roles(list: &str) -> BTreeMap<String, usize> {
+    let mut roles = BTreeMap::new();
+    for line in list.lines().filter(|line| line.starts_with("{\"id\"")) {
+        let label =
+            line.split_once("\"label\":\"").map_or("none", |(_, rest)| rest.split('"').next().unwrap_or(""));
+        let role = if label.starts_with("conn ") { "conn" } else { label };
+        *roles.entry(role.to_owned()).or_default() += 1;
+    }
+    roles
+}
+
+#[test]
+fn a_fixed_workload_has_the_expected_threads_by_label_and_no_more() {
+    const IDLE: usize = 7;
+    let demo = Demo::start(&["--workers", "1"]);
+    let expect = |connections: usize| {
+        let expected: BTreeMap<String, usize> =
+            [("main", 1), ("acceptor", 1), ("signals", 1), ("timeout sweep", 1), ("conn", connections)]
+                .map(|(role, count)| (role.to_owned(), count))
+                .into();
+        // What has been closed may take a moment to end.
+        let started = Instant::now();
+        loop {
+            let found = roles(demo.get("/threads").text());
+            if found == expected {
+                return;
+            }
+            assert!(started.elapsed() < DEADLINE, "{found:?} instead of {expected:?}");
+        }
+    };
+    expect(1);
+    let idle: Vec<TcpStream> = (0..IDLE)
+        .map(|_| {
+            let mut stream = demo.connect();
+            stream.write_all(b"GET /plaintext HTTP/1.1\r\nHost: demo\r\n\r\n").expect("send");
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"Hello, World!") {
+                let mut bytes = [0; 512];
+                let read = stream.read(&mut bytes).expect("receive");
+                assert_ne!(read, 0);
+                answer.extend_from_slice(&bytes[..read]);
+            }
+            stream
+        })
+        .collect();
+    expect(IDLE + 1);
+    drop(idle);
+    expect(1);
+}
+
+#[test]
+fn the_dump_shows_where_a_connection_waits() {
+    let demo = Demo::start(&["--workers", "1"]);
+    let sleeper = demo.connect();
+    (&sleeper).write_all(b"GET /sleep?ms=10000 HTTP/1.1\r\nHost: demo\r\n\r\n").expect("send");
+    let peer = sleeper.local_addr().expect("an address").to_string();
+    let started = Instant::now();
+    loop {
+        let dump = demo.get("/threads/dump");
+        assert_eq!((dump.status, dump.header("Content-Type")), (200, Some("text/plain; charset=utf-8")));
+        let group = dump.text().split("\n\n").find(|group| group.contains(&peer));
+        if let Some(group) = group
+            && group.contains("blocked on timer")
+        {
+            assert!(group.contains("bast_examples::demo::") && group.contains("sleep"), "{group}");
+            return;
+        }
+        assert!(started.elapsed() < DEADLINE, "no sleeper in {}", dump.text());
+    }
+}
+
+#[test]
+fn sigquit_prints_a_dump_and_the_demo_serves_on() {
+    let mut child = command(&["--listen", "127.0.0.1:0", "--workers", "1"]).spawn().expect("start the demo");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("read the first line");
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let id = child.id();
+    // Whoever answers has its signal handlers: the dump's is installed before the server begins.
+    let address = line.trim_end().strip_prefix("listening on http://").expect("the address").to_owned();
+    let demo = Demo { address: address.parse().expect("an address"), child };
+    assert_eq!(demo.get("/plaintext").status, 200);
+    let (printed, prints) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if line.contains("different stacks") || line.contains("\"acceptor\": blocked on accept") {
+                let _ = printed.send(line.clone());
+            }
+            line.clear();
+        }
+    });
+    for _ in 0..2 {
+        signal(id, "QUIT");
+        assert!(prints.recv_timeout(DEADLINE).expect("the first line").contains(" threads with "));
+        assert!(prints.recv_timeout(DEADLINE).expect("the acceptor").contains("switches"));
+        assert_eq!(demo.get("/plaintext").status, 200);
+    }
+}
+
+#[test]
+fn the_monitor_prints_the_numbers_of_threads() {
+    let mut child = command(&["--listen", "127.0.0.1:0", "--workers", "1", "--monitor"])
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("start the demo");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        while let Some(Ok(line)) = lines.next() {
+            let _ = sender.send(line);
+        }
+    });
+    let first = receiver.recv_timeout(DEADLINE).expect("a line");
+    assert!(first.starts_with("listening on"), "{first}");
+    for _ in 0..2 {
+        let line = receiver.recv_timeout(DEADLINE).expect("a line");
+        assert!(line.contains("acceptor blocked 1") && line.contains("main blocked 1"), "{line}");
+        assert!(line.contains("monitor running 1"), "{line}");
+    }
+    child.kill().expect("kill the demo");
+    child.wait().expect("wait for the demo");
 }

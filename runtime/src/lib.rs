@@ -39,6 +39,10 @@
 //!
 //! Panics of threads are reported by the panic hook, on stderr unless you set another, and a stack overflow, which ends
 //! the process, on stderr.
+//!
+//! # Seeing what threads do
+//! [`threads()`] lists them, [`dump()`] adds their stacks, and [`dump_on_sigquit`] prints that when the process gets SIGQUIT. A
+//! watchdog reports a thread that does not let go of its core ([`RuntimeBuilder::watchdog`]). None of this stops anybody.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("bast supports Linux only: its io managers are made of epoll and eventfd");
@@ -76,6 +80,7 @@ mod thread;
 pub mod time;
 mod timeout;
 mod timer;
+mod walk;
 
 pub use builder::{Builder, spawn, spawn_local, spawn_with_unmask};
 pub use event_log::EventLog;
@@ -85,7 +90,7 @@ pub use local::LocalKey;
 pub use mask::{
     MaskingState, Restore, allow_interrupt, bracket, catch, mask, masking_state, uninterruptible,
 };
-pub use monitor::{State, ThreadInfo, threads};
+pub use monitor::{Dump, Frame, Group, Hog, State, ThreadDump, ThreadInfo, dump, dump_on_sigquit, threads};
 pub use offload::{offload, offload_stats, offload_timeout};
 pub use pool::OffloadStats;
 pub use runtime::{CapabilityId, Handle, Runtime, RuntimeBuilder, StackGuard, run};

@@ -5,9 +5,9 @@ use crate::builder::Builder;
 use crate::event_log::EventLog;
 use crate::handle::JoinHandle;
 use crate::io_manager::CAPABILITIES_MAX;
-use crate::monitor::{self, ThreadInfo};
+use crate::monitor::{self, Dump, Hog, ThreadInfo};
 use crate::pool::{Limits, OffloadStats};
-use crate::scheduler::{self, Inner, RuntimeCounters, Settings, current};
+use crate::scheduler::{self, Inner, RuntimeCounters, Settings, WatchSettings, current};
 use crate::stack::{GuardKind, SizeClass};
 use std::fmt;
 use std::io::{self, Write};
@@ -22,6 +22,9 @@ const OFFLOAD_THREADS: usize = 256;
 const OFFLOAD_IDLE: Duration = Duration::from_secs(10);
 /// A slice below this would be spent on switching.
 const TIME_SLICE_MIN: Duration = Duration::from_micros(100);
+/// How long a thread may hold its core while others wait until the watchdog reports it. Fifty time slices: long beyond
+/// what a handler may compute at a stretch, short enough for whoever looks at why nothing moves.
+const WATCHDOG: Duration = Duration::from_secs(1);
 
 /// A set of capabilities with their OS threads. Dropping it kills its threads and waits for them to unwind, until
 /// none has ended for 5 s; those that are left then are named in the log and leaked. Dropped inside a green thread,
@@ -110,7 +113,7 @@ pub enum StackGuard {
 }
 
 /// Settings of a [`Runtime`]. The defaults suit a process that has the machine to itself.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct RuntimeBuilder {
     capabilities: Option<usize>,
@@ -122,6 +125,8 @@ pub struct RuntimeBuilder {
     spin: Duration,
     offload: Limits,
     print_counters: bool,
+    watchdog: Option<Duration>,
+    on_hog: Option<monitor::Hook>,
 }
 
 impl Default for RuntimeBuilder {
@@ -141,6 +146,8 @@ impl Default for RuntimeBuilder {
                 idle: OFFLOAD_IDLE,
             },
             print_counters: false,
+            watchdog: Some(WATCHDOG),
+            on_hog: None,
         }
     }
 }
@@ -215,6 +222,32 @@ impl RuntimeBuilder {
         self
     }
 
+    /// How long a thread may hold its core, while the core has other threads, until it is reported with its label and its
+    /// stack: 1 s if not said, `None` for never. The report goes to the log as a warning and to the hook of
+    /// [`on_hog`](RuntimeBuilder::on_hog): once, again whenever the time has doubled, and at most once a second in all.
+    ///
+    /// Time is counted in time slices, so that a limit below one is one. It costs running threads nothing; the thread
+    /// that is reported is interrupted by SIGURG, which a handler of your own goes on to get.
+    pub fn watchdog(mut self, limit: Option<Duration>) -> RuntimeBuilder {
+        self.watchdog = limit;
+        self
+    }
+
+    /// What else is done when a thread is reported by the [`watchdog`](RuntimeBuilder::watchdog). The hook is called on
+    /// an OS thread of its own; no further report is made before it returns.
+    ///
+    /// ```
+    /// let runtime = bast::Runtime::builder()
+    ///     .on_hog(|hog| eprintln!("{:?} has held a core for {:?}", hog.thread.label, hog.held))
+    ///     .build()?;
+    /// runtime.run(|| ());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_hog(mut self, hook: impl Fn(&Hog) + Send + Sync + 'static) -> RuntimeBuilder {
+        self.on_hog = Some(Arc::new(hook));
+        self
+    }
+
     /// Starts the runtime.
     ///
     /// # Errors
@@ -253,8 +286,26 @@ impl RuntimeBuilder {
             preempt_at_allocation: self.preempt_at_allocation,
             spin: self.spin,
             offload: self.offload,
+            watch: self.watchdog.map(|limit| WatchSettings {
+                limit: limit.max(self.time_slice),
+                report: monitor::report(self.on_hog),
+            }),
         };
         Ok(Runtime { inner: Inner::start(settings)?, print_counters: self.print_counters })
+    }
+}
+
+impl fmt::Debug for RuntimeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeBuilder")
+            .field("capabilities", &self.capabilities)
+            .field("pin", &self.pin)
+            .field("stack_bytes", &self.stack_bytes)
+            .field("stack_guard", &self.stack_guard)
+            .field("time_slice", &self.time_slice)
+            .field("spin", &self.spin)
+            .field("watchdog", &self.watchdog)
+            .finish_non_exhaustive()
     }
 }
 
@@ -319,6 +370,26 @@ impl Handle {
     /// How busy the off-load pool of this runtime is; see [`offload_stats`](crate::offload_stats).
     pub fn offload_stats(&self) -> OffloadStats {
         self.inner.pool().stats()
+    }
+
+    /// The threads of this runtime with their stacks; see [`dump`](crate::dump()). An OS thread that is no capability
+    /// takes the dump itself.
+    ///
+    /// # Errors
+    /// In a green thread: no OS thread can be started.
+    pub fn dump(&self) -> io::Result<Dump> {
+        match current::get() {
+            Some(_) => monitor::take_beside(Arc::clone(&self.inner)),
+            None => Ok(monitor::take(&self.inner)),
+        }
+    }
+
+    /// Writes a dump of this runtime to stderr on each SIGQUIT; see [`dump_on_sigquit`](crate::dump_on_sigquit).
+    ///
+    /// # Errors
+    /// The OS thread or the descriptors that it needs cannot be had.
+    pub fn dump_on_sigquit(&self) -> io::Result<()> {
+        monitor::watch(&self.inner)
     }
 
     /// Starts a log of what the capabilities do, of so many events for each (256 at least, 2^24 at most, rounded up to

@@ -37,6 +37,7 @@ mod buffer;
 mod class;
 mod connection;
 mod date;
+mod dump;
 mod error;
 pub mod file;
 mod handler;
@@ -57,6 +58,7 @@ mod shutdown;
 mod timeout;
 mod transport;
 
+pub use dump::dump_handler;
 pub use error::Error;
 pub use handler::Handler;
 pub use http1::stream::BodyWriter;

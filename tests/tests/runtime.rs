@@ -345,7 +345,8 @@ fn both_kinds_of_guards_do_a_days_work() {
                     .map(|n| {
                         let size = (n % 9 + 1) << 16;
                         let deep = move || {
-                            let frame = std::hint::black_box([1u8; 32 << 10]);
+                            // Twice on the stack in a build without optimisation: 48 of its 64 KiB at least.
+                            let frame = std::hint::black_box([1u8; 24 << 10]);
                             bast::sleep(Duration::from_millis(1));
                             usize::from(frame[n])
                         };

@@ -4,6 +4,7 @@
 //! (sums, counts, no timer early), and panics where it does not hold: a bench that computes nothing is fast.
 #![forbid(unsafe_code)]
 
+mod dump;
 mod interrupt;
 mod locks;
 mod log;
@@ -115,6 +116,11 @@ pub const MEASURES: &[Measure] = &[
         name: "offload",
         question: "what does a job for an OS thread of the pool cost, and a read of a cached file?",
         read: offload::read,
+    },
+    Measure {
+        name: "dump",
+        question: "what does a dump of many threads cost, and how long do others wait for it?",
+        read: dump::read,
     },
 ];
 

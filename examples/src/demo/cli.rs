@@ -19,6 +19,7 @@ Options:
   --root DIR       directory of the static files [default: examples/www of the source tree]
   --stats          print what the cores have done, at the end, on stderr
   --no-preempt     let /burn keep its core until it ends, to see what preemption at allocations does
+  --monitor        print the numbers of green threads by label and state once a second
   -h, --help       print this and exit
 
 Routes:
@@ -27,6 +28,7 @@ Routes:
   /burn[?ms=N]     computes and allocates for N milliseconds without calling the runtime [same range]
   /echo            the body of the request, with its content type
   /threads         the green threads, as JSON or as a page
+  /threads/dump    the green threads with their stacks (SIGQUIT prints the same)
   others           files below the root
 ";
 
@@ -52,6 +54,8 @@ pub struct Options {
     pub stats: bool,
     /// Whether `/burn` gives way at its allocations.
     pub burns: Burns,
+    /// Whether to print the numbers of threads.
+    pub monitor: bool,
 }
 
 impl Default for Options {
@@ -62,6 +66,7 @@ impl Default for Options {
             root: None,
             stats: false,
             burns: Burns::GiveWay,
+            monitor: false,
         }
     }
 }
@@ -82,6 +87,7 @@ pub fn parse<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Resul
             Long("workers") => options.workers = Some(named("--workers N", &mut parser)?),
             Long("stats") => options.stats = true,
             Long("no-preempt") => options.burns = Burns::KeepTheCore,
+            Long("monitor") => options.monitor = true,
             Long("root") => options.root = Some(parser.value()?.into()),
             other => return Err(other.unexpected()),
         }
@@ -115,8 +121,8 @@ mod tests {
     fn without_arguments_the_demo_listens_on_port_8080_of_this_host_only() {
         let options = serve(&[]);
         assert_eq!(options.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!((options.workers, options.root, options.stats), (None, None, false));
-        assert_eq!(options.burns, Burns::GiveWay);
+        assert_eq!((options.workers, options.root), (None, None));
+        assert_eq!((options.stats, options.monitor, options.burns), (false, false, Burns::GiveWay));
     }
 
     #[test]
@@ -127,11 +133,29 @@ mod tests {
             root: Some("some dir".into()),
             stats: true,
             burns: Burns::KeepTheCore,
+            monitor: true,
         };
-        let once = ["--listen", "[::1]:9", "--workers", "3", "--no-preempt", "--root", "some dir", "--stats"];
+        let once = [
+            "--monitor",
+            "--listen",
+            "[::1]:9",
+            "--workers",
+            "3",
+            "--no-preempt",
+            "--root",
+            "some dir",
+            "--stats",
+        ];
         assert_eq!(serve(&once), expected);
-        let twice =
-            ["--no-preempt", "--stats", "--workers=1", "--listen=[::1]:9", "--workers=3", "--root=some dir"];
+        let twice = [
+            "--no-preempt",
+            "--stats",
+            "--workers=1",
+            "--listen=[::1]:9",
+            "--workers=3",
+            "--root=some dir",
+            "--monitor",
+        ];
         assert_eq!(serve(&twice), expected);
     }
 
@@ -140,7 +164,9 @@ mod tests {
         for arguments in [&["--help"][..], &["-h"], &["--workers", "2", "--help"]] {
             assert_eq!(parse(arguments).expect("help"), Command::Help);
         }
-        for option in ["--listen", "--workers", "--root", "--stats", "--no-preempt", "-h, --help"] {
+        for option in
+            ["--listen", "--workers", "--root", "--stats", "--no-preempt", "--monitor", "-h, --help"]
+        {
             assert!(HELP.contains(option));
         }
     }

@@ -5,6 +5,7 @@ mod accept;
 mod burn;
 pub mod cli;
 mod escape;
+mod monitor;
 mod pause;
 mod thread_list;
 
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use bast::Runtime;
 use bast_server::file::Files;
-use bast_server::{Error, Handler, Request, Response, Router, Server};
+use bast_server::{Error, Handler, Request, Response, Router, Server, dump_handler};
 
 pub use burn::Burns;
 use thread_list::Row;
@@ -35,6 +36,7 @@ pub fn app(root: Option<&Path>, burns: Burns) -> io::Result<impl Handler> {
         .get("/burn", move |request: &mut Request<'_>| burn::burn(request, burns))
         .any("/echo", echo)
         .get("/threads", threads)
+        .get("/threads/dump", dump_handler)
         .any("/{file...}", files))
 }
 
@@ -85,14 +87,18 @@ pub fn serve(options: &cli::Options) -> io::Result<()> {
     if let Some(workers) = options.workers {
         runtime = runtime.capabilities(workers.get());
     }
+    let runtime = runtime.build().map_err(|error| match options.workers {
+        Some(workers) => io::Error::new(error.kind(), format!("--workers {workers}: {error}")),
+        None => error,
+    })?;
     // A closed stdout is no reason not to serve.
     let _ = writeln!(io::stdout(), "listening on http://{}", server.local_addr()?);
-    let serve = move || server.serve(app);
-    runtime.build().and_then(|runtime| runtime.run(serve)).map_err(|error| match options.workers {
-        // Of what makes a server refuse its settings, only this one came from the user.
-        Some(workers) if error.kind() == io::ErrorKind::InvalidInput => {
-            io::Error::new(error.kind(), format!("--workers {workers}: {error}"))
+    let monitor = options.monitor;
+    runtime.run(move || {
+        bast::dump_on_sigquit()?;
+        if monitor {
+            bast::Builder::new().name("monitor").spawn(monitor::run)?;
         }
-        _ => error,
+        server.serve(app)
     })
 }

@@ -15,6 +15,8 @@ pub(super) struct Row {
     pub(super) blocked_on: Option<String>,
     pub(super) capability: usize,
     pub(super) age: Duration,
+    pub(super) cpu_time: Duration,
+    pub(super) switches: u64,
 }
 
 impl From<bast::ThreadInfo> for Row {
@@ -26,12 +28,14 @@ impl From<bast::ThreadInfo> for Row {
             blocked_on: thread.blocked_on.map(|what| what.to_string()),
             capability: thread.capability,
             age: thread.age,
+            cpu_time: thread.cpu_time,
+            switches: thread.switches,
         }
     }
 }
 
 /// About what a row takes in either form, so that a hundred thousand of them do not grow the text step by step.
-const ROW_BYTES: usize = 160;
+const ROW_BYTES: usize = 200;
 
 /// An object with one member, `threads`, an array of objects; what is not known is null.
 pub(super) fn json(rows: &[Row]) -> String {
@@ -48,8 +52,14 @@ pub(super) fn json(rows: &[Row]) -> String {
         escape::json(&row.state, &mut out);
         out.push_str(",\"blocked_on\":");
         json_or_null(row.blocked_on.as_deref(), &mut out);
-        let _ =
-            write!(out, ",\"capability\":{},\"age_seconds\":{:.3}}}", row.capability, row.age.as_secs_f64());
+        let _ = write!(
+            out,
+            ",\"capability\":{},\"age_seconds\":{:.3},\"cpu_seconds\":{:.3},\"switches\":{}}}",
+            row.capability,
+            row.age.as_secs_f64(),
+            row.cpu_time.as_secs_f64(),
+            row.switches
+        );
     }
     out.push_str("\n]}\n");
     out
@@ -70,7 +80,7 @@ pub(super) fn page(rows: &[Row]) -> String {
          <link rel=\"stylesheet\" href=\"/style.css\">\n",
     );
     let _ = write!(out, "<h1>{} threads</h1>\n<table>\n", rows.len());
-    out.push_str("<tr><th>Id<th>Label<th>State<th>Blocked on<th>Capability<th>Age\n");
+    out.push_str("<tr><th>Id<th>Label<th>State<th>Blocked on<th>Capability<th>Age<th>CPU<th>Switches\n");
     for row in rows {
         let _ = write!(out, "<tr><td>{}<td>", row.id);
         escape::html(row.label.as_deref().unwrap_or_default(), &mut out);
@@ -79,7 +89,8 @@ pub(super) fn page(rows: &[Row]) -> String {
         out.push_str("<td>");
         escape::html(row.blocked_on.as_deref().unwrap_or_default(), &mut out);
         out.push_str("<td>");
-        let _ = writeln!(out, "{}<td>{:.3} s", row.capability, row.age.as_secs_f64());
+        let (age, cpu) = (row.age.as_secs_f64(), row.cpu_time.as_secs_f64());
+        let _ = writeln!(out, "{}<td>{age:.3} s<td>{cpu:.2} s<td>{}", row.capability, row.switches);
     }
     out.push_str("</table>\n</html>\n");
     out
@@ -98,6 +109,8 @@ mod tests {
                 blocked_on: Some("read fd 9".into()),
                 capability: 1,
                 age: Duration::from_millis(1500),
+                cpu_time: Duration::from_millis(20),
+                switches: 12,
             },
             Row {
                 id: 8,
@@ -106,6 +119,8 @@ mod tests {
                 blocked_on: None,
                 capability: 0,
                 age: Duration::ZERO,
+                cpu_time: Duration::ZERO,
+                switches: 0,
             },
         ]
     }
@@ -115,9 +130,9 @@ mod tests {
         let expected = concat!(
             "{\"threads\":[\n",
             r#"{"id":7,"label":"\u003ci>\"x\"\u003c/i>","state":"blocked","blocked_on":"read fd 9","#,
-            r#""capability":1,"age_seconds":1.500},"#,
+            r#""capability":1,"age_seconds":1.500,"cpu_seconds":0.020,"switches":12},"#,
             "\n",
-            r#"{"id":8,"label":null,"state":"unstarted","blocked_on":null,"capability":0,"age_seconds":0.000}"#,
+            r#"{"id":8,"label":null,"state":"unstarted","blocked_on":null,"capability":0,"age_seconds":0.000,"cpu_seconds":0.000,"switches":0}"#,
             "\n]}\n"
         );
         assert_eq!(json(&rows()), expected);
@@ -128,9 +143,9 @@ mod tests {
     fn a_label_is_text_on_the_page_and_never_markup() {
         let page = page(&rows());
         assert!(page.contains(
-            "<tr><td>7<td>&lt;i&gt;&quot;x&quot;&lt;/i&gt;<td>blocked<td>read fd 9<td>1<td>1.500 s\n"
+            "<tr><td>7<td>&lt;i&gt;&quot;x&quot;&lt;/i&gt;<td>blocked<td>read fd 9<td>1<td>1.500 s<td>0.02 s<td>12\n"
         ));
-        assert!(page.contains("<tr><td>8<td><td>unstarted<td><td>0<td>0.000 s\n"));
+        assert!(page.contains("<tr><td>8<td><td>unstarted<td><td>0<td>0.000 s<td>0.00 s<td>0\n"));
         assert!(page.contains("<h1>2 threads</h1>"));
     }
 }

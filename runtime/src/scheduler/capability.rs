@@ -20,6 +20,7 @@ use crate::event_log::ring::{Kind, Tap};
 use crate::io_manager::EVENTS_MAX;
 use crate::stack::{self, SizeClass, Stack, StackError, StackPool};
 use crate::sys::epoll::{Events, Timeout};
+use crate::sys::sample::os_thread_id;
 use crate::sys::{clock, fault, fork};
 use crate::thread::block::BlockedOn;
 use crate::thread::body::{self, Entry, Left};
@@ -29,6 +30,7 @@ use crate::thread::notice::Home;
 use crate::thread::token::State;
 use crate::thread::{Control, ThreadId, Token, Woken};
 use crate::timer::Timers;
+use crate::walk;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -37,6 +39,7 @@ use std::io;
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 /// Switches between two looks at io under load. GHC and Go use similar numbers; a prime keeps it out of step with
@@ -110,6 +113,7 @@ impl Capability {
 
     /// The loop. Ends when the capability is told to stop and nothing is runnable.
     pub(super) fn run(&self) {
+        self.remote.set_os_thread(os_thread_id());
         current::enter(self, || {
             let mut switches = 0;
             loop {
@@ -132,6 +136,7 @@ impl Capability {
                 }
             }
         });
+        self.remote.set_os_thread(0);
     }
 
     // What the running thread, and others on this OS thread, may ask.
@@ -271,7 +276,7 @@ impl Capability {
 
     #[cold]
     fn find_stack(&self, here: usize) -> Option<usize> {
-        let bounds = stack::bounds_around(here)?;
+        let bounds = stack::around(here)?;
         self.stack_bounds.set((bounds.start, bounds.end));
         Some(here - bounds.start)
     }
@@ -334,12 +339,13 @@ impl Capability {
             (thread::panicking() || control.notice().is_unwinding()) && self.suspend_unwinding(control);
         // SAFETY: the caller is the running thread, which has its own control block.
         let owned = unsafe { control.owned() };
-        let here = 0u8;
+        let here = walk::here();
         if self.signal_stack.contains(&(&raw const here).addr()) {
             // What is suspended here, the next signal would overwrite; and there is no room for a panic.
             end("blocking call in a signal handler");
         }
-        owned.stack_pointer.set(&raw const here);
+        // Release: who finds the address finds what lies there.
+        owned.suspended_at.store((&raw const here).cast_mut(), Ordering::Release);
         let suspender = owned.suspender.get();
         let suspender = suspender.expect("a running thread was started");
         // SAFETY: the suspender was given to this thread when it started, and the caller is this thread.
@@ -609,7 +615,9 @@ impl Capability {
         };
         self.remote.counters().switches.count();
         self.running.set(Some(control));
+        control.count_switch();
         let progress = coroutine.resume();
+        self.remote.charge(control);
         self.running.set(None);
         match progress {
             Progress::Suspended => self.serve(control),

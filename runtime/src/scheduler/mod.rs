@@ -15,10 +15,12 @@ pub(crate) mod preempt;
 mod quiet;
 mod remote;
 mod runtime;
+pub(crate) mod sample;
 pub(crate) mod segment;
 mod sleep;
 mod spawn;
 mod tick;
+mod watch;
 
 /// The atomics that the protocols in `sleep.rs` and `inbox.rs` use. The model test includes those two files with
 /// loom's in this place.
@@ -37,3 +39,4 @@ pub(crate) use park::{park, wake_all};
 pub(crate) use remote::{Mail, Remote};
 pub(crate) use runtime::{Inner, Settings};
 pub(crate) use spawn::{Placement, Spawned, spawn, spawn_local, spawn_unchecked};
+pub(crate) use watch::{Held, Report, WatchSettings};

@@ -9,6 +9,7 @@
 //! - `inbox`, `nursery`, `placed`, `mail`, `io`, `sleep`: anybody.
 //! - `waiting`, `boundless`: written by the owner only, read by thieves and by capabilities that go to sleep.
 //! - `slice_over`, `overran`: set by the tick, taken by the owner.
+//! - `slices`: written by the tick only, `slices_seen` and `os_thread` by the owner only; read by anybody.
 //! - `log`: opened and closed by whoever keeps a log, looked at by the owner.
 //! - `counters`: written by the owner only, read by anybody.
 
@@ -24,7 +25,7 @@ use crate::thread::control::Reference;
 use crossbeam_queue::SegQueue;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 static SLOTS: [OnceLock<Remote>; CAPABILITIES_MAX] = [const { OnceLock::new() }; CAPABILITIES_MAX];
@@ -52,6 +53,12 @@ pub(crate) struct Remote {
     /// Of the slice that is over, a whole further one has passed.
     overran: AtomicBool,
     log: Port,
+    /// The time slices that have ended while the owner was awake.
+    slices: AtomicU32,
+    /// How many of them had ended when the owner last had the core to itself.
+    slices_seen: AtomicU32,
+    /// The kernel's id of the owner's OS thread; 0: there is none.
+    os_thread: AtomicI32,
     io: IoManager,
     nursery: SegQueue<&'static Control>,
     placed: SegQueue<&'static Control>,
@@ -104,6 +111,9 @@ impl Remote {
             slice_over: AtomicBool::new(false),
             overran: AtomicBool::new(false),
             log: Port::new(),
+            slices: AtomicU32::new(0),
+            slices_seen: AtomicU32::new(0),
+            os_thread: AtomicI32::new(0),
             io: IoManager::new()?,
             nursery: SegQueue::new(),
             placed: SegQueue::new(),
@@ -253,6 +263,7 @@ impl Remote {
         if self.is_slice_over() {
             self.overran.store(true, Ordering::Relaxed);
         }
+        self.slices.store(self.slices.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         self.slice_over.store(true, Ordering::Relaxed);
     }
 
@@ -274,6 +285,7 @@ impl Remote {
 
     /// A new slice begins. True: a thread held the capability for a whole one longer than it should have.
     pub(super) fn begin_slice(&self) -> bool {
+        self.slices_seen.store(self.slices.load(Ordering::Relaxed), Ordering::Relaxed);
         self.slice_over.store(false, Ordering::Relaxed);
         let overran = self.overran.load(Ordering::Relaxed);
         if overran {
@@ -281,6 +293,41 @@ impl Remote {
             self.counters.stalls.count();
         }
         overran
+    }
+}
+
+impl Remote {
+    /// A thread leaves the core: it is charged with the slices that ended while it had it. For the owner.
+    #[inline]
+    pub(super) fn charge(&self, control: &Control) {
+        if self.is_slice_over() {
+            self.charge_slices(control);
+        }
+    }
+
+    #[cold]
+    fn charge_slices(&self, control: &Control) {
+        control.charge(self.slices_held());
+        self.slices_seen.store(self.slices.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// How many time slices have ended while the running thread has had the core.
+    pub(crate) fn slices_held(&self) -> u32 {
+        let seen = self.slices_seen.load(Ordering::Relaxed);
+        self.slices.load(Ordering::Relaxed).wrapping_sub(seen)
+    }
+
+    /// The owner's loop begins, or ends (0).
+    pub(super) fn set_os_thread(&self, id: i32) {
+        self.os_thread.store(id, Ordering::Relaxed);
+    }
+
+    /// The kernel's id of the owner's OS thread.
+    pub(super) fn os_thread(&self) -> Option<i32> {
+        match self.os_thread.load(Ordering::Relaxed) {
+            0 => None,
+            id => Some(id),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use super::quiet::Quiet;
 use super::remote::{Mail, Remote};
 use super::tick::Tick;
+use super::watch::WatchSettings;
 use super::{Capability, describe, exception};
 use crate::critical::Section;
 use crate::pool::{self, Pool};
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) preempt_at_allocation: bool,
     pub(crate) spin: Duration,
     pub(crate) offload: pool::Limits,
+    pub(crate) watch: Option<WatchSettings>,
 }
 
 /// Fields: all atomics, for anybody; `os_threads` for whoever shuts down.

@@ -5,6 +5,7 @@
 //! capabilities slept it stops; a capability that wakes up tests one word and starts it again.
 
 use super::runtime::Inner;
+use super::watch::Watch;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -48,6 +49,7 @@ impl Tick {
         let this = runtime.tick();
         let slice = runtime.settings().time_slice;
         let linger = u32::try_from(LINGER.as_nanos() / slice.as_nanos().max(1)).unwrap_or(u32::MAX).max(1);
+        let mut watch = Watch::new(runtime);
         let mut quiet_slices = 0;
         let mut ended = this.ended.lock().expect("tick: a holder of the lock panicked");
         while !*ended {
@@ -66,6 +68,7 @@ impl Tick {
                         }
                     }
                 }
+                watch.look(runtime);
                 quiet_slices = if busy { 0 } else { quiet_slices + 1 };
                 if quiet_slices >= linger {
                     quiet_slices = 0;

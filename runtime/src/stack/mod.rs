@@ -23,4 +23,4 @@ pub(crate) use error::{Limit, StackError};
 pub(crate) use guard::{GuardKind, stacks_max};
 pub(crate) use pool::{DECAY_NS, StackPool};
 pub(crate) use slot::Stack;
-pub(crate) use table::bounds_around;
+pub(crate) use table::around;

@@ -87,8 +87,8 @@ pub(super) fn find(address: usize) -> Option<Found> {
     })
 }
 
-/// The bounds of the stack that `address` is on, guard excluded; `None` if it is on none of ours.
-pub(crate) fn bounds_around(address: usize) -> Option<Range<usize>> {
+/// The bounds of the stack that `address` is on, guard excluded; `None` if it is on none of ours. Async-signal-safe.
+pub(crate) fn around(address: usize) -> Option<Range<usize>> {
     find(address).filter(|found| !found.in_guard).map(|found| found.usable)
 }
 

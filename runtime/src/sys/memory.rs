@@ -177,14 +177,35 @@ unsafe fn advise(region: Region, advice: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Whether `address` can be read, found out without a fault: the kernel copies from it and says EFAULT if not.
+/// Copies what lies at `address` of this process, and returns how many bytes: fewer than asked for, or an error, where
+/// memory is not mapped or not readable. The kernel copies, so that nothing faults and nobody has to own the memory;
+/// what others write meanwhile may be half there.
+pub(crate) fn read(address: usize, bytes: &mut [u8]) -> io::Result<usize> {
+    let to = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let from = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+    // SAFETY: the kernel writes to the slice, which is ours, and checks the address that it reads from.
+    super::check_len(unsafe {
+        libc::process_vm_readv(libc::getpid(), &raw const to, 1, &raw const from, 1, 0)
+    })
+}
+
+/// How many bytes of `range`, whose ends are page boundaries, are in memory.
+///
+/// # Errors
+/// Part of the range is not mapped.
+pub(crate) fn resident_bytes(range: Range<usize>) -> io::Result<usize> {
+    let mut pages = vec![0u8; range.len() / PAGE_BYTES];
+    // SAFETY: the kernel writes a byte for each page of the range; it looks at page tables, not into pages.
+    let answer =
+        unsafe { libc::mincore(range.start as *mut libc::c_void, range.len(), pages.as_mut_ptr().cast()) };
+    super::check(answer)?;
+    Ok(pages.iter().filter(|page| *page & 1 != 0).count() * PAGE_BYTES)
+}
+
+/// Whether `address` can be read, found out without a fault.
 #[cfg(test)]
 pub(crate) fn is_readable(address: usize) -> bool {
-    let mut byte = 0_u8;
-    let to = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    let from = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: 1 };
-    // SAFETY: the kernel writes one byte to the local, and answers an error where the address is not readable.
-    unsafe { libc::process_vm_readv(libc::getpid(), &raw const to, 1, &raw const from, 1, 0) == 1 }
+    matches!(read(address, &mut [0]), Ok(1))
 }
 
 /// Locks whatever this process maps from now on, as soon as it is mapped or (`on_fault`) touched.
@@ -193,4 +214,28 @@ pub(crate) fn lock_future(on_fault: bool) {
     let flags = libc::MCL_FUTURE | if on_fault { libc::MCL_ONFAULT } else { 0 };
     // SAFETY: mlockall takes no pointer and changes no contents.
     assert_eq!(unsafe { libc::mlockall(flags) }, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_up_to_where_it_ends_and_counted_by_the_page() {
+        let mapping = Mapping::reserve(4 * PAGE_BYTES).unwrap();
+        mapping.refuse_huge_pages();
+        let range = mapping.range();
+        assert_eq!(resident_bytes(range.clone()).unwrap(), 0);
+        // SAFETY: the page is ours and nobody else's.
+        unsafe { ((range.start + PAGE_BYTES) as *mut u64).write(7) };
+        assert_eq!(resident_bytes(range.clone()).unwrap(), PAGE_BYTES);
+        let mut bytes = [1; 8];
+        assert_eq!(read(range.start + PAGE_BYTES, &mut bytes).unwrap(), 8);
+        assert_eq!(u64::from_ne_bytes(bytes), 7);
+        // SAFETY: nothing lives in the last page.
+        unsafe { guard_protect(range.end - PAGE_BYTES..range.end).unwrap() };
+        let mut across = [1; 64];
+        assert_eq!(read(range.end - PAGE_BYTES - 16, &mut across).unwrap(), 16);
+        assert!(read(range.end - PAGE_BYTES, &mut across).is_err());
+    }
 }

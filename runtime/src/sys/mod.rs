@@ -16,9 +16,11 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod limits;
 pub(crate) mod memory;
+pub(crate) mod modules;
 pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod process;
+pub(crate) mod sample;
 pub(crate) mod signal;
 pub(crate) mod socket;
 

@@ -13,8 +13,9 @@
 //! ```
 //!
 //! # Fields: who may touch what, when
-//! - `word`, `notice`, `refs`, `joiner`, `block`, `id`, `spawned_ns`: atomics, for anybody at any time; the
-//!   block is type-stable, so a look at a recycled one is harmless and noticed by its token or id.
+//! - `word`, `notice`, `refs`, `joiner`, `block`, `id`, `spawned_ns`, `slices`, `switches` and `suspended_at`: atomics, for
+//!   anybody at any time; the block is type-stable, so a look at a recycled one is harmless and noticed by its token or
+//!   id.
 //! - `deadline_ns`, `timer_ns`: the home capability (see `timer.rs`); others look at them through a stale timer
 //!   entry only to find that it is stale.
 //! - `next`: the list that the thread is in, which somebody has.
@@ -37,13 +38,14 @@ use super::token::{State, Token};
 use super::{ThreadId, table};
 use crate::coroutine::{Coroutine, Suspender};
 use crate::stack::SizeClass;
+use crate::sys::sample::Registers;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 /// A parked thread, claimed: nobody else can wake it now, and it stays where it is until the claim is handed to the
 /// scheduler. Whatever it waited for is given to it in between.
@@ -75,6 +77,7 @@ pub(crate) struct Control {
     owned: Owned,
     // The rest.
     refs: AtomicU32,
+    slices: AtomicU32,
     joiner: AtomicU64,
     id: AtomicU64,
     spawned_ns: AtomicU64,
@@ -93,7 +96,8 @@ pub(crate) struct Owned {
     /// How the thread gets back to the scheduler; set by the thread itself when it starts.
     pub(crate) suspender: Cell<Option<Suspender>>,
     /// Where its stack was when it last suspended itself: what to fetch before it is resumed.
-    pub(crate) stack_pointer: Cell<*const u8>,
+    /// What the stack walker begins with lies there (`walk::here`). Null in a thread that has not been suspended yet.
+    pub(crate) suspended_at: AtomicPtr<Registers>,
     /// Called before each park.
     pub(crate) park_hook: Cell<Option<*const dyn Fn()>>,
     /// What few threads have: local values, say.
@@ -102,6 +106,9 @@ pub(crate) struct Owned {
     pub(crate) stack_class: Cell<SizeClass>,
     /// Whether it receives exceptions.
     pub(crate) mask: Cell<MaskingState>,
+    /// How often it got the core; the low part, and the carries of it. For anybody to read, and its home to count.
+    switches_high: AtomicU16,
+    switches: AtomicU32,
 }
 
 // SAFETY: the atomics may be shared. The other fields follow the rules in the module's documentation, which their
@@ -122,6 +129,7 @@ impl Control {
             word: ParkWord::new(index),
             refs: AtomicU32::new(0),
             notice: Notice::new(),
+            slices: AtomicU32::new(0),
             joiner: AtomicU64::new(0),
             block: AtomicU64::new(0),
             id: AtomicU64::new(0),
@@ -132,7 +140,9 @@ impl Control {
             label: UnsafeCell::new(None),
             owned: Owned {
                 stack_class: Cell::new(SizeClass::DEFAULT),
-                stack_pointer: Cell::new(ptr::null()),
+                suspended_at: AtomicPtr::new(ptr::null_mut()),
+                switches_high: AtomicU16::new(0),
+                switches: AtomicU32::new(0),
                 park_hook: Cell::new(None),
                 extra: Cell::new(None),
                 mask: Cell::new(MaskingState::Unmasked),
@@ -164,6 +174,10 @@ impl Control {
         self.spawned_ns.store(spawned_ns, Ordering::Relaxed);
         self.deadline_ns.store(0, Ordering::Relaxed);
         self.timer_ns.store(0, Ordering::Relaxed);
+        self.slices.store(0, Ordering::Relaxed);
+        self.owned.switches.store(0, Ordering::Relaxed);
+        self.owned.switches_high.store(0, Ordering::Relaxed);
+        self.owned.suspended_at.store(ptr::null_mut(), Ordering::Relaxed);
         if !label.is_none() {
             // SAFETY: no references exist yet, so nobody else looks at the label.
             unsafe { *self.label.get() = Some(Box::new(label)) };
@@ -321,7 +335,45 @@ impl Control {
     /// somebody else has would fetch the wrong lines, no more.
     #[inline]
     pub(super) fn prefetch_stack(&self) {
-        super::list::prefetch_stack(self.owned.stack_pointer.get());
+        super::list::prefetch_stack(self.owned.suspended_at.load(Ordering::Relaxed).cast());
+    }
+
+    // What it has used.
+
+    /// The thread gets the core. For its home only.
+    #[inline]
+    pub(crate) fn count_switch(&self) {
+        let count = self.owned.switches.load(Ordering::Relaxed).wrapping_add(1);
+        self.owned.switches.store(count, Ordering::Relaxed);
+        if count == 0 {
+            let high = self.owned.switches_high.load(Ordering::Relaxed);
+            self.owned.switches_high.store(high.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// How often the thread got the core. Counts to 2^48.
+    pub(crate) fn switches(&self) -> u64 {
+        // A look in the middle of a carry, once in four billion, is told too few.
+        let high = self.owned.switches_high.load(Ordering::Relaxed);
+        let low = self.owned.switches.load(Ordering::Relaxed);
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// The thread had the core at the ends of so many time slices. For its home only.
+    pub(crate) fn charge(&self, slices: u32) {
+        let sum = self.slices.load(Ordering::Relaxed).saturating_add(slices);
+        self.slices.store(sum, Ordering::Relaxed);
+    }
+
+    /// At the ends of how many time slices the thread had the core.
+    pub(crate) fn slices(&self) -> u32 {
+        self.slices.load(Ordering::Relaxed)
+    }
+
+    /// Where the thread left the registers that a walk of its stack begins with, when it last suspended itself; 0: it has
+    /// not done that yet. What lies there is the thread's only while it is suspended.
+    pub(crate) fn suspended_at(&self) -> usize {
+        self.owned.suspended_at.load(Ordering::Acquire).addr()
     }
 
     // The parts with owners.

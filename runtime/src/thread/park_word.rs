@@ -39,6 +39,11 @@ impl ParkWord {
         token_of(self.0.load(Ordering::Relaxed))
     }
 
+    /// The park word, to compare with that of a later look: equal ones of a parked thread are of the same park.
+    pub(crate) fn load(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
     #[inline]
     pub(crate) fn state(&self) -> State {
         State::of(self.0.load(Ordering::Acquire))

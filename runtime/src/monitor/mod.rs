@@ -5,13 +5,26 @@
 //! those that come or go meanwhile may be. Fields are read one by one: of a thread that runs on, the state and what
 //! it is blocked on may be from two moments.
 
+mod dump;
+mod hog;
+mod sigquit;
+mod symbols;
+
+pub use dump::{Dump, Group, ThreadDump, dump};
+pub(crate) use dump::{take, take_beside};
+pub use hog::Hog;
+pub(crate) use hog::{Hook, report};
+pub use sigquit::dump_on_sigquit;
+pub(crate) use sigquit::watch;
+pub use symbols::Frame;
+
 use crate::scheduler::{Inner, current};
 use crate::sys::clock;
+use crate::thread::ThreadId;
 use crate::thread::block::BlockedOn;
 use crate::thread::control::Reference;
 use crate::thread::notice::Home;
 use crate::thread::token;
-use crate::thread::{Control, ThreadId};
 use std::fmt;
 use std::time::Duration;
 
@@ -56,6 +69,31 @@ pub struct ThreadInfo {
     pub capability: usize,
     /// How long ago it was spawned, to a few milliseconds.
     pub age: Duration,
+    /// How much of the core it has had: the time slices at whose ends it was running. A sample, since nobody reads a
+    /// clock on a switch: over many slices it comes near the truth, and a thread that always yields before its slice is
+    /// over may have had more, or less, by any part of it. Of a slice in which the capability slept nobody is charged.
+    pub cpu_time: Duration,
+    /// How often it got the core.
+    pub switches: u64,
+}
+
+impl fmt::Display for ThreadInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "thread {}", self.id)?;
+        if let Some(label) = &self.label {
+            write!(f, " \"{label}\"")?;
+        }
+        match self.blocked_on {
+            Some(what) => write!(f, ": blocked on {what}")?,
+            None => write!(f, ": {}", self.state)?,
+        }
+        let (age, cpu) = (self.age.as_secs_f64(), self.cpu_time.as_secs_f64());
+        write!(
+            f,
+            ", capability {}, age {age:.1} s, cpu {cpu:.2} s, switches {}",
+            self.capability, self.switches
+        )
+    }
 }
 
 /// The threads of the caller's runtime, by a walk that stops nobody. At 100,000 threads it takes some ten
@@ -70,12 +108,13 @@ pub fn threads() -> Vec<ThreadInfo> {
 
 pub(crate) fn threads_of(runtime: &Inner) -> Vec<ThreadInfo> {
     let now_ns = clock::monotonic_coarse_ns();
-    runtime.controls().filter_map(|control| look(runtime, control, now_ns)).collect()
+    // With a reference the block stays that of this thread.
+    let references = runtime.controls().filter_map(Reference::try_new);
+    references.filter_map(|reference| look(runtime, &reference, now_ns)).collect()
 }
 
-fn look(runtime: &Inner, control: &'static Control, now_ns: u64) -> Option<ThreadInfo> {
-    // With a reference the block stays that of this thread.
-    let reference = Reference::try_new(control)?;
+fn look(runtime: &Inner, reference: &Reference, now_ns: u64) -> Option<ThreadInfo> {
+    let control = reference.control();
     let state = match control.state() {
         token::State::New => State::Unstarted,
         token::State::Runnable => State::Runnable,
@@ -87,12 +126,17 @@ fn look(runtime: &Inner, control: &'static Control, now_ns: u64) -> Option<Threa
         token::State::Free | token::State::Finished => return None,
     };
     let Home::Capability(slot) = control.home() else { return None };
+    let capability = runtime.index_of(slot)?;
+    // What a running thread will be charged when it lets go.
+    let held = if state == State::Running { runtime.remotes()[capability].slices_held() } else { 0 };
     Some(ThreadInfo {
         id: control.id()?,
         label: reference.label().map(ToString::to_string),
         state,
         blocked_on: if state == State::Blocked { control.blocked_on() } else { None },
-        capability: runtime.index_of(slot)?,
+        capability,
         age: Duration::from_nanos(now_ns.saturating_sub(control.spawned_ns())),
+        cpu_time: runtime.settings().time_slice.saturating_mul(control.slices().saturating_add(held)),
+        switches: control.switches(),
     })
 }
