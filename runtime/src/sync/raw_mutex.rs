@@ -119,7 +119,12 @@ impl RawMutex {
                 wait,
                 &mut slot,
                 |_, _| attempt(),
-                || cycle = self.look_for_cycle(locked >> waits::OWNER_SHIFT, &mut reported),
+                || {
+                    // A wait that ends by itself is no part of a deadlock.
+                    if deadline_ns.is_none() {
+                        cycle = self.look_for_cycle(locked >> waits::OWNER_SHIFT, &mut reported);
+                    }
+                },
             );
             waits::leave();
             if has || matches!(slot, Some(Turn::Yours)) {
