@@ -159,13 +159,13 @@ pub fn throw_to(thread: &Thread, payload: impl Any + Send) {
 
 /// Whether a caught payload belongs to the runtime: that of a kill, or of a [`timeout`](crate::timeout()) or a
 /// [`scope`](crate::scope()) on its way to its frame. Whoever catches panics on behalf of others must let it go on
-/// (`std::panic::resume_unwind`); if it does not, the next interruptible operation raises it again.
+/// ([`resume_unwind`](crate::resume_unwind)); if it does not, the next interruptible operation raises it again.
 pub fn is_interrupt(payload: &(dyn Any + Send)) -> bool {
     exception::is_passing(payload)
 }
 
 /// Whether a caught payload is that of a kill. Whoever catches panics on behalf of others must let it go on
-/// (`std::panic::resume_unwind`).
+/// ([`resume_unwind`](crate::resume_unwind)).
 pub fn is_kill(payload: &(dyn Any + Send)) -> bool {
     payload.is::<Killed>()
 }

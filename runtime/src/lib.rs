@@ -155,12 +155,18 @@ pub fn no_park<R>(body: impl FnOnce() -> R) -> R {
 /// does: std counts panics per OS thread, so while a neighbour is suspended in the middle of its own unwind (by a
 /// destructor that waits) the runtime could otherwise not tell at once that this thread's is over.
 ///
-/// A kill is caught too; whoever catches on behalf of others lets it go on ([`is_kill`]).
+/// A kill, and the end of a [`timeout`](timeout()) or of a [`scope`](scope()) further out, are caught too; whoever catches
+/// on behalf of others lets them go on ([`is_interrupt`], [`resume_unwind`]).
 ///
 /// # Errors
 /// The payload of the panic.
 pub fn catch_unwind<R>(body: impl FnOnce() -> R + UnwindSafe) -> std::thread::Result<R> {
     park::catch_unwind(body)
+}
+
+/// Goes on with an unwind that was caught, like `std::panic::resume_unwind`, for catchers of [`catch_unwind`].
+pub fn resume_unwind(payload: Box<dyn std::any::Any + Send>) -> ! {
+    park::resume_unwind(payload)
 }
 
 /// Calls `hook` on the calling green thread's own stack just before each of its parks, while `body` runs.

@@ -72,9 +72,13 @@ impl Error {
     }
 }
 
-/// A failure of the request's body keeps its own status (400, 408, 413); everything else is a 500.
+/// A failure of the request's body keeps its own status (400, 408, 413), and a limit of time that passed
+/// ([`bast::timeout`]) is a 503; everything else is a 500.
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Error {
+        if (&source as &(dyn StdError + 'static)).is::<bast::Elapsed>() {
+            return Error::new(Status::SERVICE_UNAVAILABLE, "this took too long").caused_by(source);
+        }
         let refusal = (&source as &(dyn StdError + 'static))
             .downcast_ref::<io::Error>()
             .and_then(|error| error.get_ref())

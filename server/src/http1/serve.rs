@@ -15,7 +15,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::Input;
@@ -212,7 +212,7 @@ fn call<'s>(
     slot.as_mut().expect("serve: a handler returned without a response")
 }
 
-/// Says in the log why a handler's response is not sent. A kill goes on unwinding.
+/// Says in the log why a handler's response is not sent. A kill, and the end of a limit further out, go on unwinding.
 #[cold]
 #[inline(never)]
 fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response: Option<&Response>) {
@@ -222,7 +222,7 @@ fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response
             let fault = response.and_then(Response::fault).unwrap_or_default();
             log::error!("{method} {path:?}: {fault}");
         }
-        Err(payload) if bast::is_kill(&*payload) => panic::resume_unwind(payload),
+        Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => {
             let message = payload
                 .downcast_ref::<&str>()
@@ -510,7 +510,7 @@ fn produce(wire: &Wire, stream: StreamBody, length: Length) -> io::Result<()> {
             log::warn!("a response was broken off: {error}");
             Err(error)
         }
-        Err(payload) if bast::is_kill(&*payload) => panic::resume_unwind(payload),
+        Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(_) => {
             log::error!("a response was broken off: its producer panicked");
             Err(io::ErrorKind::Other.into())

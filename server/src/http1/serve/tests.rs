@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use super::*;
 use crate::request::Request;
@@ -480,6 +481,38 @@ fn a_panic_is_a_500_and_the_connection_lives_on() {
 }
 
 #[test]
+fn a_limit_that_passes_in_a_handler_is_a_503_and_the_connection_lives_on() {
+    let output = bast::run(|| {
+        answer(
+            |request: &mut Request<'_>| -> Result<&'static str, Error> {
+                if request.path() == "/slow" {
+                    bast::timeout(Duration::from_millis(1), || bast::sleep(Duration::from_secs(3600)))?;
+                }
+                Ok("in time")
+            },
+            &[b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", GET],
+        )
+    });
+    assert_eq!(codes(&output), [503, 200]);
+}
+
+#[test]
+fn a_limit_around_the_connection_passes_through_its_handlers() {
+    let elapsed = bast::run(|| {
+        bast::timeout(Duration::from_millis(1), || {
+            answer(
+                |_: &mut Request<'_>| {
+                    bast::sleep(Duration::from_secs(3600));
+                    "never"
+                },
+                &[GET],
+            )
+        })
+    });
+    assert_eq!(elapsed, Err(bast::Elapsed));
+}
+
+#[test]
 fn a_response_that_must_not_be_sent_is_a_500() {
     let split = answer(|_: &mut Request<'_>| Response::text("").with_header("X", "a\r\nEvil: b"), &[GET]);
     assert_eq!(codes(&split), [500]);
@@ -636,10 +669,10 @@ mod routes {
     #[test]
     fn a_mistaken_pattern_shows_when_the_program_starts() {
         for pattern in ["", "a", "/{}", "/{a", "/x{a}", "/{a}/{a}", "/{a...}/b", "/{...}"] {
-            let result = panic::catch_unwind(|| drop(Router::new().get(pattern, hello)));
+            let result = std::panic::catch_unwind(|| drop(Router::new().get(pattern, hello)));
             assert!(result.is_err(), "{pattern:?}");
         }
-        let twice = panic::catch_unwind(|| drop(Router::new().get("/{a}", hello).get("/{b}", hello)));
+        let twice = std::panic::catch_unwind(|| drop(Router::new().get("/{a}", hello).get("/{b}", hello)));
         assert!(twice.is_err());
     }
 
