@@ -119,6 +119,26 @@ fn a_cycle_is_found_whatever_its_length_and_however_many_capabilities_it_is_on()
 }
 
 #[test]
+fn a_report_shows_where_each_thread_waits() {
+    // In a process of its own: of many reports in a second only one has stacks.
+    bast_tests::child::succeeds(|| {
+        on_reported(2, || {
+            let threads = circle(&mutexes(2));
+            let report = report_with(threads[0].id());
+            for thread in report.threads() {
+                let waits = |frame: &bast::Frame| {
+                    frame.function.as_deref().is_some_and(|function| function.contains("circle"))
+                };
+                assert!(thread.frames.iter().any(waits), "{report:#}");
+            }
+            let text = format!("{report:#}");
+            assert!(text.starts_with(&report.to_string()) && text.contains("blocked on mutex:\n"), "{text}");
+            end(threads);
+        });
+    });
+}
+
+#[test]
 fn every_one_of_many_cycles_is_found_when_two_cores_close_them_at_once() {
     const ROUNDS: usize = 300;
     on_reported(2, || {

@@ -48,10 +48,13 @@
 pub(crate) mod waits;
 
 use crate::critical::{self, Locked};
+use crate::sys::clock;
 use crate::thread::block::BlockedOn;
 use crate::thread::control::Reference;
 use crate::thread::notice::Home;
 use crate::thread::{Control, ThreadId, Token, table};
+use crate::walk::Walker;
+use crate::walk::symbols::{Frame, Symbols};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,6 +62,9 @@ use std::thread;
 
 /// Of a quiescent runtime no more threads than these are in the report: they may be a million.
 const THREADS_MAX: usize = 100;
+
+/// From one report with stacks to the next.
+const STACKS_EVERY_NS: u64 = 1_000_000_000;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +88,10 @@ pub struct Waiting {
     pub blocked_on: BlockedOn,
     /// Whether it is a green thread.
     pub is_green: bool,
+    /// Where it waits, the innermost function first; empty for an OS thread, for a thread that was woken (killed, say)
+    /// before its stack was looked at, and in all reports of the second after one with stacks: reading a program's debug
+    /// information takes that long, at the worst.
+    pub frames: Vec<Frame>,
 }
 
 impl Waiting {
@@ -93,7 +103,29 @@ impl Waiting {
             label: reference.label().map(ToString::to_string),
             blocked_on: control.blocked_on()?,
             is_green: control.home() != Home::OsThread,
+            frames: Vec::new(),
         })
+    }
+}
+
+/// A thread whose stack is to be looked at as long as it is in this park.
+struct Parked {
+    thread: Reference,
+    token: Token,
+}
+
+impl Parked {
+    fn of(control: &'static Control) -> Option<Parked> {
+        let thread = Reference::try_new(control)?;
+        control.word().parked_token().map(|token| Parked { thread, token })
+    }
+
+    /// Its frames, unless it has gone on.
+    fn frames(&self, walker: &mut Walker, symbols: &mut Symbols) -> Vec<Frame> {
+        let control = self.thread.control();
+        let is_there = || control.word().parked_token() == Some(self.token);
+        let addresses = if is_there() { walker.suspended(control.suspended_at()).ok() } else { None };
+        addresses.filter(|_| is_there()).map(|addresses| symbols.of_stack(&addresses)).unwrap_or_default()
     }
 }
 
@@ -136,7 +168,23 @@ impl Report {
 }
 
 impl fmt::Display for Report {
+    /// What was found, in a line; with `{:#}` the stacks of the threads follow.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.sentence(f)?;
+        if f.alternate() {
+            for thread in self.threads.iter().filter(|thread| !thread.frames.is_empty()) {
+                write!(f, "\n{thread}, blocked on {}:", thread.blocked_on)?;
+                for frame in &thread.frames {
+                    write!(f, "\n    {frame}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn sentence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.kind, &self.threads[..]) {
             (Kind::Cycle, [only]) => {
                 write!(f, "deadlock: {only} waits for a mutex that it has locked itself")
@@ -210,12 +258,13 @@ pub(crate) fn panics_on_cycle() -> bool {
 
 /// Reports a cycle of parks, and returns what was said. `None`: one of them is over.
 pub(crate) fn report_cycle(parks: &[Token]) -> Option<String> {
-    let threads: Vec<Waiting> =
-        parks.iter().map(|park| Waiting::of(table::control(park.index())?)).collect::<Option<_>>()?;
+    let controls: Vec<_> = parks.iter().map(|park| table::control(park.index())).collect::<Option<_>>()?;
+    let threads: Vec<Waiting> = controls.iter().map(|control| Waiting::of(control)).collect::<Option<_>>()?;
+    let parked = controls.iter().map(|control| Parked::of(control)).collect();
     let threads_in_all = threads.len();
     let report = Report { kind: Kind::Cycle, threads, threads_in_all };
     let text = report.to_string();
-    tell(report);
+    tell(report, parked);
     Some(text)
 }
 
@@ -223,21 +272,33 @@ pub(crate) fn report_cycle(parks: &[Token]) -> Option<String> {
 pub(crate) fn report_quiescence(threads: impl Iterator<Item = &'static Control>) {
     let mut threads_in_all = 0;
     let counted = threads.inspect(|_| threads_in_all += 1);
-    let mut threads: Vec<Waiting> = Vec::new();
+    let (mut threads, mut parked) = (Vec::new(), Vec::new());
     for control in counted {
-        if threads.len() < THREADS_MAX {
-            threads.extend(Waiting::of(control));
+        if threads.len() < THREADS_MAX
+            && let Some(waiting) = Waiting::of(control)
+        {
+            threads.push(waiting);
+            parked.push(Parked::of(control));
         }
     }
-    tell(Report { kind: Kind::Quiescence, threads, threads_in_all });
+    tell(Report { kind: Kind::Quiescence, threads, threads_in_all }, parked);
 }
 
-/// Delivers a report, on an OS thread of its own: whoever finds a deadlock stands on a scheduler's stack, where the
-/// user's code must not run.
-fn tell(report: Report) {
+/// Delivers a report, with the stacks of its threads, on an OS thread of its own: whoever finds a deadlock stands on a
+/// scheduler's stack, where the user's code must not run.
+fn tell(mut report: Report, parked: Vec<Option<Parked>>) {
     REPORTS.fetch_add(1, Ordering::Relaxed);
     let deliver = move || {
-        log::error!("bast: {report}");
+        if stacks_are_due() {
+            let (mut walker, mut symbols) = (Walker::new(), Symbols::new());
+            for (waiting, parked) in report.threads.iter_mut().zip(&parked) {
+                if let Some(parked) = parked.as_ref().filter(|_| waiting.is_green) {
+                    waiting.frames = parked.frames(&mut walker, &mut symbols);
+                }
+            }
+        }
+        drop(parked);
+        log::error!("bast: {report:#}");
         let hook = lock().clone();
         if let Some(hook) = hook {
             hook(&report);
@@ -246,6 +307,14 @@ fn tell(report: Report) {
     if let Err(error) = thread::Builder::new().name("bast-deadlock".into()).spawn(deliver) {
         log::error!("bast: a deadlock was found and cannot be reported: {error}");
     }
+}
+
+/// Whether it is long enough since the last report with stacks; if so, this is the next.
+fn stacks_are_due() -> bool {
+    static LAST_NS: AtomicU64 = AtomicU64::new(0);
+    let now_ns = clock::monotonic_ns();
+    let due = |last_ns| (last_ns == 0 || now_ns >= last_ns + STACKS_EVERY_NS).then_some(now_ns);
+    LAST_NS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
 }
 
 #[cfg(test)]
@@ -259,6 +328,7 @@ mod tests {
             label: label.map(str::to_owned),
             blocked_on: BlockedOn::Mutex,
             is_green,
+            frames: Vec::new(),
         };
         let (one, other) = (waiting(1, Some("a"), true), waiting(2, None, false));
         let report = |kind, threads: &[Waiting], threads_in_all| {

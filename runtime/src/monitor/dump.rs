@@ -6,7 +6,6 @@
 //! for the copy of its own (see `walk/mod.rs`). So a dump works when every core is stuck, and at 100,000 threads it costs
 //! some hundred milliseconds of one CPU and no core a pause.
 
-use super::symbols::{Frame, Symbols};
 use super::{ThreadInfo, look};
 use crate::scheduler::{Inner, current, sample};
 use crate::stack;
@@ -16,6 +15,7 @@ use crate::thread::Control;
 use crate::thread::control::Reference;
 use crate::thread::notice::Home;
 use crate::thread::token::State;
+use crate::walk::symbols::{Frame, Symbols};
 use crate::walk::{NoStack, Walker};
 use std::collections::HashMap;
 use std::fmt;

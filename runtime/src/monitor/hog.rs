@@ -3,7 +3,6 @@
 //! and for how long; this runs on an OS thread that it starts.
 
 use super::dump::stack_of;
-use super::symbols::{Frame, Symbols};
 use super::{ThreadInfo, look};
 use crate::scheduler::{Held, Inner, Report, sample};
 use crate::sys::clock;
@@ -12,6 +11,7 @@ use crate::thread::control::Reference;
 use crate::thread::notice::Home;
 use crate::thread::token::State;
 use crate::walk::Walker;
+use crate::walk::symbols::{Frame, Symbols};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,15 +8,14 @@
 mod dump;
 mod hog;
 mod sigquit;
-mod symbols;
 
+pub use crate::walk::symbols::Frame;
 pub use dump::{Dump, Group, ThreadDump, dump};
 pub(crate) use dump::{take, take_beside};
 pub use hog::Hog;
 pub(crate) use hog::{Hook, report};
 pub use sigquit::dump_on_sigquit;
 pub(crate) use sigquit::watch;
-pub use symbols::Frame;
 
 use crate::scheduler::{Inner, current};
 use crate::sys::clock;

@@ -19,6 +19,7 @@
 //! how to find the caller's. Nothing here knows what corosensei keeps below.
 
 mod here;
+pub(crate) mod symbols;
 mod unwind;
 
 pub(crate) use here::here;

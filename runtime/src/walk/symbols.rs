@@ -42,7 +42,7 @@ impl fmt::Display for Frame {
 }
 
 /// What was looked up so far.
-pub(super) struct Symbols {
+pub(crate) struct Symbols {
     modules: Vec<Module>,
     known: HashMap<usize, Vec<Frame>>,
 }
@@ -56,7 +56,7 @@ struct Module {
 }
 
 impl Symbols {
-    pub(super) fn new() -> Symbols {
+    pub(crate) fn new() -> Symbols {
         let modules = modules::loaded().into_iter().map(|module| Module {
             path: module.path,
             bias: module.bias,
@@ -67,7 +67,7 @@ impl Symbols {
     }
 
     /// The functions of a stack that is given by addresses, without the runtime's own at its ends.
-    pub(super) fn of_stack(&mut self, addresses: &[usize]) -> Vec<Frame> {
+    pub(crate) fn of_stack(&mut self, addresses: &[usize]) -> Vec<Frame> {
         let mut frames = Vec::with_capacity(addresses.len());
         for &address in addresses {
             frames.extend_from_slice(self.at(address));
@@ -175,7 +175,7 @@ impl Own {
 
 /// The folder of this crate's sources, as the compiler names it.
 fn sources() -> &'static str {
-    file!().strip_suffix("monitor/symbols.rs").expect("this file is called that")
+    file!().strip_suffix("walk/symbols.rs").expect("this file is called that")
 }
 
 /// The part of a stack, innermost first, that is not the runtime's own. All of it if nothing else is left.
