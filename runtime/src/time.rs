@@ -1,5 +1,16 @@
 #![forbid(unsafe_code)]
-//! Time.
+//! Time: sleeping, and clocks that cost next to nothing. Limits of time are [`timeout`](crate::timeout())'s.
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//!
+//! bast::run(|| {
+//!     let begun = Instant::now();
+//!     let sleepers: Vec<_> = (0..1000).map(|_| bast::spawn(|| bast::sleep(Duration::from_millis(5)))).collect();
+//!     sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+//!     assert!(begun.elapsed() >= Duration::from_millis(5)); // all at once, not one after the other
+//! });
+//! ```
 
 use crate::scheduler::{current, park};
 use crate::sys::clock;

@@ -1,5 +1,25 @@
 //! Locks, variables and channels: what std has, for green threads; and GHC's MVar.
 //!
+//! ```
+//! use bast::sync::{MVar, Semaphore};
+//! use std::sync::Arc;
+//!
+//! bast::run(|| {
+//!     let (sum, two_at_a_time) = (Arc::new(MVar::new(0)), Arc::new(Semaphore::new(2)));
+//!     let threads: Vec<_> = (1..=10)
+//!         .map(|n| {
+//!             let (sum, two_at_a_time) = (Arc::clone(&sum), Arc::clone(&two_at_a_time));
+//!             bast::spawn(move || {
+//!                 let _permit = two_at_a_time.acquire();
+//!                 sum.modify(|sum| *sum += n);
+//!             })
+//!         })
+//!         .collect();
+//!     threads.into_iter().for_each(|thread| thread.join().unwrap());
+//!     assert_eq!(sum.take(), 55);
+//! });
+//! ```
+//!
 //! Each works between green threads of one capability, of several, and with plain OS threads at either end: only the
 //! thread that waits is parked.
 //!
