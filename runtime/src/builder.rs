@@ -21,7 +21,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    Builder::new().spawn(f).expect("failed to spawn a green thread")
+    Builder::new().spawn(f).unwrap_or_else(|error| panic!("failed to spawn a green thread: {error}"))
 }
 
 /// Spawns a green thread that starts as its spawner is masked, with the means to lift that. GHC's `forkIOWithUnmask`.
@@ -67,7 +67,7 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
-    Builder::new().spawn_local(f).expect("failed to spawn a green thread")
+    Builder::new().spawn_local(f).unwrap_or_else(|error| panic!("failed to spawn a green thread: {error}"))
 }
 
 /// What a thread is spawned with.

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What others hold of a thread: the right to join it, and a name for it.
 
+use crate::critical;
 use crate::scheduler::{current as scheduler_current, exception, park};
 use crate::stack::StackError;
 use crate::thread::block::BlockedOn;
@@ -114,7 +115,11 @@ impl Thread {
     /// The thread unwinds at its next interruptible point (a blocking call that is made, or that it is in), and its
     /// destructors run. A kill is sticky: if the thread catches the unwind, its next blocking call unwinds again. An
     /// operation that completed returns normally first. A thread that has not started never runs; killing one that
-    /// has ended does nothing. Its `join` returns [`JoinError::is_killed`].
+    /// has ended does nothing. Its `join` returns [`JoinError::is_killed`]. At an allocation a thread may be
+    /// [switched](crate::alloc), but nothing is raised: a long computation wants [`yield_point`](crate::yield_point)s.
+    ///
+    /// As with any unwind, a destructor that panics meanwhile ends the process, and guards of std's mutexes that are
+    /// dropped poison them.
     pub fn kill(&self) {
         exception::post_kill(self.control.clone());
     }
@@ -136,7 +141,7 @@ impl fmt::Debug for Thread {
 ///
 /// It is received at the thread's next interruptible operation or yield point, unless it is masked
 /// ([`mask`](crate::mask())), and not while it unwinds. Whoever catches it ([`catch`](crate::catch()), `catch_unwind`) has
-/// consumed it; uncaught, it ends the thread, and [`JoinError::into_panic`] gives it back. A thread that has not started
+/// consumed it; uncaught, it ends the thread, without a word on stderr, and [`JoinError::into_panic`] gives it back. A thread that has not started
 /// never runs. For one that has ended this returns at once. Exceptions from one thread arrive in their order.
 ///
 /// ```
@@ -229,11 +234,12 @@ impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Panic(payload) => {
-                let payload = payload.lock().unwrap_or_else(PoisonError::into_inner);
-                let text = payload
-                    .downcast_ref::<&str>()
-                    .copied()
-                    .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+                // Copied out: the writer is the user's, and may wait.
+                let text = {
+                    let payload = critical::lock(payload);
+                    let text = payload.downcast_ref::<&str>().copied();
+                    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).map(str::to_owned)
+                };
                 match text {
                     Some(text) => write!(f, "the thread panicked: {text}"),
                     None => f.write_str("the thread panicked"),

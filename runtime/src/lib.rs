@@ -38,7 +38,13 @@
 //! ```
 //!
 //! Panics of threads are reported by the panic hook, on stderr unless you set another, and a stack overflow, which ends
-//! the process, on stderr.
+//! the process, on stderr; where there is no logger, so are deadlocks and threads that do not let go of a core.
+//!
+//! # Unwinding
+//! std counts panics per OS thread, and green threads share one. To know which of them unwinds, the runtime notes where an
+//! unwind begins: so a panic hook that is set while a runtime runs calls the one before it (`std::panic::take_hook`), and
+//! whoever goes on with a caught unwind in a green thread does so by [`resume_unwind`]. If that is left out, a kill may
+//! be raised in a destructor that waits in an unwind, while a neighbour does so too, and that ends the process.
 //!
 //! # Seeing what threads do
 //! [`threads()`] lists them, [`dump()`] adds their stacks, and [`dump_on_sigquit`] prints that when the process gets SIGQUIT. A
@@ -76,6 +82,7 @@ mod stack;
 pub mod stdio;
 pub mod sync;
 mod sys;
+mod tell;
 mod thread;
 pub mod time;
 mod timeout;

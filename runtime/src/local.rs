@@ -45,7 +45,7 @@ impl<T: 'static> LocalKey<T> {
         let key = *self.key.get_or_init(|| NEXT_KEY.fetch_add(1, Ordering::Relaxed));
         let value = with_locals(|locals| locals.get(key)).unwrap_or_else(|| {
             let value: Rc<T> = Rc::new(crate::no_park(self.init));
-            with_locals(|locals| locals.set(key, Rc::clone(&value) as _));
+            drop(with_locals(|locals| locals.set(key, Rc::clone(&value) as _)));
             value
         });
         f(value.downcast_ref().expect("a key has one type"))

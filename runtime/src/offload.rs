@@ -58,6 +58,9 @@ use std::time::Duration;
 /// # Panics
 /// If `f` panics, with its payload. Inside [`no_park`](crate::no_park). If the pool has no OS thread and the system
 /// gives it none.
+///
+/// The closure runs on a plain OS thread, outside of the runtime: to spawn from there, or to look at threads, take
+/// [`Handle::current`](crate::Handle::current) before and move it in. Bast's channels and locks work there as anywhere.
 pub fn offload<F, T>(f: F) -> T
 where
     F: FnOnce() -> T + Send + 'static,
@@ -90,7 +93,11 @@ where
 /// # Panics
 /// Outside a runtime; see [`Handle::offload_stats`](crate::Handle::offload_stats).
 pub fn offload_stats() -> OffloadStats {
-    current::get().expect("bast::offload_stats outside a runtime").runtime().pool().stats()
+    current::get()
+        .expect("bast::offload_stats outside a runtime: use Handle::offload_stats")
+        .runtime()
+        .pool()
+        .stats()
 }
 
 /// What [`offload`] does, with a deadline on the monotonic clock; `None` if it passed.

@@ -60,7 +60,10 @@ impl Runtime {
             "a runtime cannot be run inside a green thread: spawn there, or use an OS thread"
         );
         let main = Builder::new().label("main");
-        let main = self.handle().spawn_with(main, f).expect("failed to spawn the main thread");
+        let main = self
+            .handle()
+            .spawn_with(main, f)
+            .unwrap_or_else(|error| panic!("failed to spawn the main thread: {error}"));
         let joined = current::wait_for(&self.inner, || main.join());
         joined.unwrap_or_else(|error| error.resume())
     }
@@ -321,7 +324,7 @@ impl Handle {
     /// # Panics
     /// Outside a runtime.
     pub fn current() -> Handle {
-        let capability = current::get().expect("Handle::current outside a runtime");
+        let capability = current::get().expect("Handle::current outside a runtime, or in an off-loaded job: take the handle before, from Runtime::handle or there");
         Handle { inner: Arc::clone(capability.runtime()) }
     }
 
@@ -334,7 +337,8 @@ impl Handle {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.spawn_with(Builder::new(), f).expect("failed to spawn a green thread")
+        self.spawn_with(Builder::new(), f)
+            .unwrap_or_else(|error| panic!("failed to spawn a green thread: {error}"))
     }
 
     /// Spawns a green thread in this runtime, as the builder says.
@@ -396,7 +400,7 @@ impl Handle {
     /// a power of two; 24 bytes an event). It is on until it is stopped or dropped. See [`event_log`](crate::event_log).
     ///
     /// # Errors
-    /// A log of this runtime is on already.
+    /// A log of this runtime is on already, and was not stopped; the runtime has ended.
     pub fn start_event_log(&self, events: usize) -> io::Result<EventLog> {
         EventLog::start(&self.inner, events)
     }

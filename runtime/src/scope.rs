@@ -20,7 +20,7 @@ use crate::builder::Builder;
 use crate::critical::{self, Locked};
 use crate::handle::{JoinError, JoinHandle, Thread};
 use crate::scheduler::exception::{self, Unwound};
-use crate::scheduler::{self, current, park};
+use crate::scheduler::{self, Inner, current, park};
 use crate::thread::block::BlockedOn;
 use crate::thread::body::Payload;
 use crate::thread::control::Reference;
@@ -62,6 +62,7 @@ where
             cancelled: Arc::new(AtomicBool::new(false)),
             state: Mutex::default(),
         }),
+        runtime: Arc::clone(capability.runtime()),
         scope: PhantomData,
         env: PhantomData,
     };
@@ -76,7 +77,10 @@ where
             match unwound {
                 Unwound::Over => {}
                 Unwound::Other(payload) if exception::is_passing(&*payload) => passing = Some(payload),
-                Unwound::Other(payload) => members.lock().fail_first(payload),
+                Unwound::Other(payload) => {
+                    let late = members.lock().fail_first(payload);
+                    drop_quietly(late);
+                }
             }
             members.kill_all();
             None
@@ -109,6 +113,8 @@ impl Drop for AbortOnUnwind {
 /// Where the threads of one [`scope`] are spawned.
 pub struct Scope<'scope, 'env: 'scope> {
     members: Arc<Members>,
+    /// The parent's.
+    runtime: Arc<Inner>,
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
@@ -123,7 +129,8 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        self.spawn_with(Builder::new(), f).expect("failed to spawn a green thread")
+        self.spawn_with(Builder::new(), f)
+            .unwrap_or_else(|error| panic!("failed to spawn a green thread: {error}"))
     }
 
     /// Spawns a thread of the scope, with a name, a stack size and so on.
@@ -145,7 +152,7 @@ impl<'scope> Scope<'scope, '_> {
         let child = Child { f, packet: Arc::clone(&packet), member };
         // SAFETY: `scope` does not return before the member has left, and the closure, with all that it borrows, is
         // consumed or dropped before that: `Child::run` and the order of its fields say so. Both are Send.
-        let joiner = unsafe { scheduler::spawn_unchecked(None, request, move || child.run()) };
+        let joiner = unsafe { scheduler::spawn_unchecked(Some(&self.runtime), request, move || child.run()) };
         let joiner = joiner.inspect_err(|_| self.members.forget(index))?;
         let handle = JoinHandle::new(joiner);
         self.members.introduce(index, handle.thread());
@@ -248,11 +255,19 @@ impl<F: FnOnce() -> T, T> Child<F, T> {
         };
         *packet.lock() = Some(outcome);
         // If the handle is gone this drops the result: here, while what it borrows is still there.
-        if let Err(payload) = park::catch_unwind(AssertUnwindSafe(|| drop(packet))) {
+        // Not to be cut short by an exception, which would not be a failure of the thread's either.
+        if let Err(payload) = park::catch_unwind(AssertUnwindSafe(|| exception::shielded(|| drop(packet)))) {
             member.members.fail(payload);
         }
         drop(member);
     }
+}
+
+/// Drops a failure that came too late, whatever its destructor does: nothing may unwind out of a scope's own steps.
+fn drop_quietly(payload: Option<Payload>) {
+    exception::shielded(|| {
+        let _ = park::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    });
 }
 
 fn text_of(payload: &Payload) -> String {
@@ -282,8 +297,13 @@ struct State {
 }
 
 impl State {
-    fn fail_first(&mut self, payload: Payload) {
-        self.failure.get_or_insert(payload);
+    /// Keeps the first failure. A later one is given back: its destructor is not to run under the lock.
+    fn fail_first(&mut self, payload: Payload) -> Option<Payload> {
+        if self.failure.is_some() {
+            return Some(payload);
+        }
+        self.failure = Some(payload);
+        None
     }
 }
 
@@ -323,7 +343,8 @@ impl Members {
 
     /// A member failed: the others, and the body, are to end.
     fn fail(&self, payload: Payload) {
-        self.lock().fail_first(payload);
+        let late = self.lock().fail_first(payload);
+        drop_quietly(late);
         exception::cancel(&self.parent, &self.cancelled);
         self.kill_all();
     }

@@ -14,6 +14,7 @@
 
 use crate::scheduler::{current, park};
 use crate::sys::clock;
+use crate::thread::Woken;
 use crate::thread::block::BlockedOn;
 use std::time::Duration;
 
@@ -27,8 +28,9 @@ pub fn sleep(duration: Duration) {
         park::yield_now();
     } else {
         let deadline_ns = deadline_after(duration);
-        // Nobody gets the token: only the deadline and a kill end this park.
-        park::park(BlockedOn::Timer, Some(deadline_ns), |_| true).or_unwind();
+        // Nobody gets the token: only the deadline and an exception end this park. One that may not be raised now is no
+        // reason to sleep less.
+        while park::park(BlockedOn::Timer, Some(deadline_ns), |_| true).or_unwind() != Woken::Timer {}
     }
 }
 

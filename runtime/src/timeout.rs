@@ -40,6 +40,10 @@ impl Error for Elapsed {}
 /// run, and the result is [`Elapsed`]. A body that returns first, however late, gives its value. A body that catches the
 /// unwind meets it again at its next such place; once the body is left, the limit never hits later code.
 ///
+/// A body that only computes reaches such a place by [`yield_point`](crate::yield_point); at an allocation a thread may
+/// be [switched](crate::alloc), but nothing is raised. As with any unwind, a destructor that panics meanwhile ends the
+/// process, and guards of std's mutexes that are dropped poison them.
+///
 /// Limits nest: the one that passes first unwinds to its own `timeout`, whichever that is. One that passes while the
 /// body is masked waits like any exception ([`mask`](crate::mask())).
 ///

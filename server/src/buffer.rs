@@ -71,6 +71,10 @@ impl Buffers {
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
             if pool.buffers.len() < POOLED_MAX {
+                // An allocation may let a neighbour run, which would find the pool borrowed.
+                if pool.buffers.len() == pool.buffers.capacity() {
+                    bast::no_park(|| pool.buffers.reserve(1));
+                }
                 pool.buffers.push(self);
             }
         });
@@ -170,6 +174,9 @@ pub(crate) fn return_lines(lines: &mut String) {
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
         if pool.lines.len() < POOLED_MAX {
+            if pool.lines.len() == pool.lines.capacity() {
+                bast::no_park(|| pool.lines.reserve(1));
+            }
             pool.lines.push(lines);
         }
     });

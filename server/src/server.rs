@@ -174,7 +174,8 @@ pub struct ServerHandle {
 
 impl ServerHandle {
     /// Begins a graceful shutdown, as the first SIGTERM does. The second call, like the second signal, ends it at once
-    /// by killing what is left. Returns at once; `serve` returns when it is done.
+    /// by killing what is left: handlers unwind at their next blocking call or [`bast::yield_point`]; one that only computes
+    /// is given up after a few seconds, and named in the log. Returns at once; `serve` returns when it is done.
     pub fn shutdown(&self) {
         self.shutdown.send(Event::Stop);
     }

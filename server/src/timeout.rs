@@ -25,6 +25,22 @@ use crate::transport::Transport;
 ///
 /// The time that a handler takes for its own work never counts. A connection is cut between once and twice the
 /// limit.
+///
+/// A limit for the handler itself is [`bast::timeout`], in it or around it as middleware; what it returns by `?` is a 503:
+/// ```
+/// use bast_server::{Error, Request, Router};
+/// use std::time::Duration;
+///
+/// fn report(_: &mut Request) -> Result<String, Error> {
+///     let rows = bast::timeout(Duration::from_secs(2), || slow_query())?;
+///     Ok(format!("{rows} rows"))
+/// }
+/// # fn slow_query() -> u32 { 7 }
+/// let app = Router::new().get("/report", report);
+/// # drop(app);
+/// ```
+/// It ends with the handler: a body that is produced afterwards, by [`Response::stream`](crate::Response::stream), is
+/// under the limit of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeLimits {
     /// From the first byte of a request's head to its last one, however slowly they drip: 10 s by default. Answered by 408.

@@ -9,7 +9,7 @@ use std::fs;
 /// The order of the runtime's modules. A module uses only those of earlier rows, and of its own row.
 const RUNTIME: &[&[&str]] = &[
     &["sys"],
-    &["critical"],
+    &["critical", "tell"],
     &["stack"],
     &["walk"],
     &["coroutine"],

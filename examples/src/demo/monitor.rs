@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) fn run() {
         bast::sleep(PERIOD);
         let threads = bast::threads();
         let line = line(threads.iter().map(|thread| (thread.label.as_deref(), thread.state)));
-        if writeln!(io::stdout(), "{line}").is_err() {
+        if writeln!(bast::stdio::stdout(), "{line}").is_err() {
             return;
         }
     }

@@ -42,13 +42,14 @@
 //! [`MVar`](crate::sync::MVar) or a channel can be helped by whoever has a reference to it, and Rust does not know who
 //! has. In particular the count of a channel's handles proves nothing, since those who could send may be anywhere.
 //!
-//! A report goes to the log facade, as an error, and to a hook. Nothing else happens: the threads wait on, and can be
+//! A report goes to the log facade, as an error (to stderr where there is no logger), and to a hook. Nothing else happens: the threads wait on, and can be
 //! killed. [`panic_on_cycle`] makes the lock that closes a cycle panic instead of waiting.
 
 pub(crate) mod waits;
 
 use crate::critical::{self, Locked};
 use crate::sys::clock;
+use crate::tell::tell as tell_user;
 use crate::thread::block::BlockedOn;
 use crate::thread::control::Reference;
 use crate::thread::notice::Home;
@@ -298,7 +299,7 @@ fn tell(mut report: Report, parked: Vec<Option<Parked>>) {
             }
         }
         drop(parked);
-        log::error!("bast: {report:#}");
+        tell_user(log::Level::Error, format_args!("bast: {report:#}"));
         let hook = lock().clone();
         if let Some(hook) = hook {
             hook(&report);

@@ -54,6 +54,9 @@ pub struct EventLog {
 
 impl EventLog {
     pub(crate) fn start(runtime: &Arc<Inner>, events: usize) -> io::Result<EventLog> {
+        if runtime.is_stopping() {
+            return Err(io::Error::other("an event log of a runtime that has ended"));
+        }
         let stamps = Stamps::start();
         let capacity = events.clamp(EVENTS_MIN, EVENTS_MAX);
         let rings = runtime.remotes().iter().map(|_| Arc::new(Ring::new(stamps, capacity))).collect();

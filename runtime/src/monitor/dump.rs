@@ -85,7 +85,7 @@ impl Group {
         &self.threads
     }
 
-    /// Their stack, the innermost function first, without the runtime's own frames at either end. Empty where there is
+    /// Their stack, the innermost function first, without the scheduler's frames at either end. Empty where there is
     /// none to show: a thread that has not started, one that would not answer. At most 128 frames of the innermost 64 KiB
     /// are told.
     pub fn frames(&self) -> &[Frame] {
@@ -93,7 +93,10 @@ impl Group {
     }
 }
 
-/// The threads of the caller's runtime with their stacks. Parks the calling thread while an OS thread takes the dump.
+/// The threads of the caller's runtime with their stacks.
+///
+/// A program that was built without debug information has only the names of functions that were not inlined: build with
+/// `debug = "line-tables-only"` in the profile. The thread that asks is shown where it waits for the dump. Parks the calling thread while an OS thread takes the dump.
 ///
 /// Every thread that lives during the whole dump is in it once. Each is as of the moment when it was looked at; of one
 /// that runs on meanwhile the state may be of another moment than the stack.
@@ -106,7 +109,7 @@ impl Group {
 /// # Panics
 /// Outside a runtime; see [`Handle::dump`](crate::Handle::dump).
 pub fn dump() -> io::Result<Dump> {
-    let capability = current::get().expect("bast::dump outside a runtime");
+    let capability = current::get().expect("bast::dump outside a runtime: use Handle::dump");
     take_beside(Arc::clone(capability.runtime()))
 }
 

@@ -6,6 +6,7 @@ use super::dump::stack_of;
 use super::{ThreadInfo, look};
 use crate::scheduler::{Held, Inner, Report, sample};
 use crate::sys::clock;
+use crate::tell::tell;
 use crate::thread::Control;
 use crate::thread::control::Reference;
 use crate::thread::notice::Home;
@@ -37,7 +38,7 @@ pub(crate) type Hook = Arc<dyn Fn(&Hog) + Send + Sync>;
 pub(crate) fn report(hook: Option<Hook>) -> Report {
     Report(Arc::new(move |runtime, held| {
         if let Some(hog) = find(runtime, held) {
-            log::warn!("bast: {hog}");
+            tell(log::Level::Warn, format_args!("bast: {hog}"));
             if let Some(hook) = &hook {
                 hook(&hog);
             }
@@ -72,7 +73,12 @@ fn find(runtime: &Inner, held: Held) -> Option<Hog> {
 
 impl fmt::Display for Hog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} has not let go of its core for {:?} while others wait", self.thread, self.held)?;
+        write!(
+            f,
+            "a thread has held its core for {:?} while others wait (bast::yield_point in its loop lets them run, \
+             bast::offload takes what blocks elsewhere): {}",
+            self.held, self.thread
+        )?;
         self.frames.iter().try_for_each(|frame| write!(f, "\n    {frame}"))
     }
 }

@@ -101,7 +101,7 @@ impl fmt::Display for ThreadInfo {
 /// # Panics
 /// Outside a runtime; see [`Handle::threads`](crate::Handle::threads).
 pub fn threads() -> Vec<ThreadInfo> {
-    let capability = current::get().expect("bast::threads outside a runtime");
+    let capability = current::get().expect("bast::threads outside a runtime: use Handle::threads");
     threads_of(capability.runtime())
 }
 

@@ -26,7 +26,8 @@ use std::thread;
 /// # Panics
 /// Outside a runtime; see [`Handle::dump_on_sigquit`](crate::Handle::dump_on_sigquit).
 pub fn dump_on_sigquit() -> io::Result<()> {
-    let capability = current::get().expect("bast::dump_on_sigquit outside a runtime");
+    let capability =
+        current::get().expect("bast::dump_on_sigquit outside a runtime: use Handle::dump_on_sigquit");
     watch(capability.runtime())
 }
 

@@ -1,13 +1,14 @@
 #![forbid(unsafe_code)]
 //! UDP sockets.
 
+use super::ToSocketAddrs;
 use super::endpoint::{Endpoint, ShortRead, endpoint_handle};
 use super::wait::Announced;
 use crate::sys::socket::option::{self, Membership, SocketOption};
 use crate::sys::socket::{self, Take};
 use std::fmt;
 use std::io;
-use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,8 @@ impl UdpSocket {
     /// # Errors
     /// Those of socket(2) and bind(2).
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        UdpSocket::try_from(net::UdpSocket::bind(address)?)
+        let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+        UdpSocket::try_from(net::UdpSocket::bind(&*addresses)?)
     }
 
     fn from_fd(fd: OwnedFd) -> UdpSocket {

@@ -717,7 +717,9 @@ fn main(control: &'static Control, suspender: Suspender) {
     control.word().running();
     let entry = exception::before_start(control).map_or(Entry::Run, Entry::Cancel);
     // SAFETY: the running thread has its block, and enters its body once, here.
-    announce(unsafe { body::enter(control, entry) });
+    let left = unsafe { body::enter(control, entry) };
+    exception::discard(control);
+    announce(left);
 }
 
 fn announce(left: Left) {

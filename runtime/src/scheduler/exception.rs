@@ -68,7 +68,9 @@ fn deliver_pending(capability: &Capability, control: &'static Control, point: Po
 
 /// The exception to raise next in the running thread.
 fn next(control: &'static Control) -> Option<Payload> {
-    if control.notice().is_killed() {
+    // The destructors at the end of a thread are not cut short; what limits they set themselves hold.
+    let is_ending = control.notice().is_ending();
+    if !is_ending && control.notice().is_killed() {
         return Some(Box::new(Killed));
     }
     if control.notice().is_frame_over() {
@@ -81,7 +83,25 @@ fn next(control: &'static Control) -> Option<Payload> {
         // SAFETY: as above.
         unsafe { control.forget_frame_over() };
     }
-    if control.notice().is_thrown_to() { exception::take(control, park::ready) } else { None }
+    if !is_ending && control.notice().is_thrown_to() { exception::take(control, park::ready) } else { None }
+}
+
+/// The same where the thread could go on: there nothing else looks at its deadlines.
+#[inline]
+pub(super) fn deliver_at_yield(capability: &Capability, control: &'static Control) {
+    if control.notice().has_exception_or_frames() {
+        look_at_deadlines(control);
+        deliver_pending(capability, control, Point::Yield);
+    }
+}
+
+/// Drops what was accepted and never raised, on the stack of the thread, whose body is over.
+pub(super) fn discard(control: &'static Control) {
+    while control.notice().is_thrown_to()
+        && let Some(payload) = exception::take_accepted(control)
+    {
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    }
 }
 
 /// What a thread that never ran leaves, if it is to end before it starts.
@@ -114,8 +134,10 @@ pub(super) fn limit_ns(control: &'static Control) -> Option<u64> {
     // SAFETY: the running thread has its own control block.
     let (limit_ns, mask) =
         unsafe { (control.with_extra(|extra| extra.frames.limit_ns()), control.owned().mask.get()) };
-    (limit_ns != u64::MAX && mask != MaskingState::MaskedUninterruptible && !park::is_unwinding())
-        .then_some(limit_ns)
+    // While it unwinds the end of a frame is taken note of, once, and raised when the unwind is over.
+    let may_end = mask != MaskingState::MaskedUninterruptible
+        && !(control.notice().is_frame_over() && park::is_unwinding());
+    (limit_ns != u64::MAX && may_end).then_some(limit_ns)
 }
 
 impl Capability {
@@ -141,22 +163,26 @@ impl Capability {
 fn interrupt_parked(control: &'static Control) {
     // SAFETY: the thread is parked, and this is its home.
     let mask = unsafe { control.owned() }.mask.get();
-    if mask == MaskingState::MaskedUninterruptible || control.notice().is_unwinding() {
+    let notice = control.notice();
+    if mask == MaskingState::MaskedUninterruptible || notice.is_unwinding() {
         return;
     }
     let mut thrower = None;
-    let may_receive = control.notice().is_killed()
-        // SAFETY: as above.
-        || control.notice().is_frame_over() && unsafe { control.with_extra(|extra| extra.frames.is_cancelled()) }
-        || control.notice().is_thrown_to()
-            && match exception::accept(control) {
-                Accepted::Nothing => false,
-                Accepted::Before => true,
-                Accepted::Now(claim) => {
-                    thrower = Some(claim);
-                    true
-                }
-            };
+    // SAFETY: as above.
+    let frame_is_over =
+        || unsafe { control.with_extra(|extra| extra.frames.over(clock::monotonic_ns()).is_some()) };
+    let may_receive = notice.is_frame_over() && frame_is_over()
+        || !notice.is_ending()
+            && (notice.is_killed()
+                || notice.is_thrown_to()
+                    && match exception::accept(control) {
+                        Accepted::Nothing => false,
+                        Accepted::Before => true,
+                        Accepted::Now(claim) => {
+                            thrower = Some(claim);
+                            true
+                        }
+                    });
     if may_receive
         && let Some(claim) =
             control.word().parked_token().and_then(|token| Control::claim(token, Woken::Interrupt))
@@ -178,8 +204,9 @@ fn tell_home(thread: Reference) {
 
 /// Asks a thread's home to kill it.
 pub(crate) fn post_kill(thread: Reference) {
-    if !exception::is_over(thread.control()) {
-        thread.control().notice().mark_killed();
+    let control = thread.control();
+    if !control.notice().is_killed() && !exception::is_over(control) {
+        control.notice().mark_killed();
         tell_home(thread);
     }
 }
@@ -197,17 +224,21 @@ pub(crate) fn throw_to(thread: &Reference, payload: Payload) {
     while payload.is_some() && !exception::is_over(thread.control()) {
         let mut posted = None;
         let woken = park::park(BlockedOn::ThrowTo(id), None, |token| {
-            let Some(payload) = payload.take() else { return false };
+            let Some(unposted) = payload.take() else { return false };
             posted = Some(token);
-            exception::post(thread, payload, token);
+            exception::post(thread, unposted, token);
             tell_home(thread.clone());
             // It may have ended before it was told. Then its home may be gone, too.
-            !exception::is_over(thread.control()) || exception::withdraw(thread, token).is_none()
+            if exception::is_over(thread.control()) {
+                payload = exception::withdraw(thread, token);
+            }
+            payload.is_none()
         });
-        if woken != Woken::Event {
+        if payload.is_none() {
+            // Its own again if the thread was over, or if something else has ended the wait.
             payload = posted.and_then(|token| exception::withdraw(thread, token));
-            woken.or_unwind();
         }
+        woken.or_unwind();
     }
 }
 
@@ -274,12 +305,12 @@ pub(crate) fn with_masking_state<R>(state: MaskingState, body: impl FnOnce() -> 
     let put_back = set_mask(control, state);
     let outer = put_back.1;
     if state < outer {
-        deliver(capability, control, Point::Yield);
+        deliver_at_yield(capability, control);
     }
     let result = body();
     drop(put_back);
     if outer < state {
-        deliver(capability, control, Point::Yield);
+        deliver_at_yield(capability, control);
     }
     result
 }

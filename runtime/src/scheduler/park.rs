@@ -25,7 +25,7 @@
 //! unwound (`Capability::nobody_unwinds`). The other mistake, an unwind out
 //! of a destructor that runs in an unwind, would be the end of the process.
 
-use super::exception::{self, deliver};
+use super::exception::{self, deliver, deliver_at_yield};
 use super::remote::Remote;
 use super::{Capability, current};
 use crate::pool;
@@ -262,7 +262,7 @@ impl Woken {
 pub(crate) fn yield_now() {
     match current::thread() {
         Some((capability, control)) => {
-            deliver(capability, control, Point::Yield);
+            deliver_at_yield(capability, control);
             if capability.may_park() {
                 capability.suspend_to_yield(control);
             }
@@ -322,13 +322,12 @@ fn interruption_point_of(capability: &'static Capability, control: &'static Cont
 
 #[cold]
 fn interrupt(capability: &'static Capability, control: &'static Control) {
-    exception::look_at_deadlines(control);
-    deliver(capability, control, Point::Yield);
+    deliver_at_yield(capability, control);
     if capability.remote().is_slice_over() && capability.may_park() {
         capability.suspend_to_yield(control);
     }
     // Something may have been sent while the others ran.
-    deliver(capability, control, Point::Yield);
+    deliver_at_yield(capability, control);
 }
 
 /// `std::panic::resume_unwind`, with what is needed for [`is_unwinding`].

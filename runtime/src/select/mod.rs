@@ -74,7 +74,7 @@ impl<'a, R> Select<'a, R> {
         Select { arms: Vec::new(), timer: None }
     }
 
-    /// Receives from a channel.
+    /// Receives from a channel. One whose senders are all gone is always ready, with an error: a loop must leave it out.
     pub fn recv<T>(
         self,
         rx: &'a Receiver<T>,

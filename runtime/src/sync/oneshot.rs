@@ -88,7 +88,8 @@ impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         let mut state = self.cell.lock();
         state.sender = false;
-        if let Some(receiver) = state.claim(RECEIVER) {
+        // Several may wait at one receiver that they share, each with a limit or in a select.
+        while let Some(receiver) = state.claim(RECEIVER) {
             state.ready(receiver);
         }
     }

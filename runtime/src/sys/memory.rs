@@ -4,7 +4,10 @@
 //! It decides nothing (what to map, when to give back, what to do without a feature); the layers above do.
 
 use core::ops::Range;
+use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 /// The page size this crate is built for. Everything that divides address space uses it; [`page_bytes`] tells
 /// whether the kernel agrees.
@@ -184,9 +187,25 @@ pub(crate) fn read(address: usize, bytes: &mut [u8]) -> io::Result<usize> {
     let to = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let from = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
     // SAFETY: the kernel writes to the slice, which is ours, and checks the address that it reads from.
-    super::check_len(unsafe {
+    let read = super::check_len(unsafe {
         libc::process_vm_readv(libc::getpid(), &raw const to, 1, &raw const from, 1, 0)
-    })
+    });
+    match read {
+        // Left out of the kernel, or forbidden by a filter.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            read_by_file(address, bytes)
+        }
+        read => read,
+    }
+}
+
+/// The same through procfs.
+fn read_by_file(address: usize, bytes: &mut [u8]) -> io::Result<usize> {
+    static MEMORY: OnceLock<io::Result<fs::File>> = OnceLock::new();
+    match MEMORY.get_or_init(|| fs::File::open("/proc/self/mem")) {
+        Ok(memory) => memory.read_at(bytes, address as u64),
+        Err(error) => Err(error.kind().into()),
+    }
 }
 
 /// How many bytes of `range`, whose ends are page boundaries, are in memory.

@@ -100,7 +100,9 @@ fn install(signal: i32) -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = on_signal as extern "C" fn(i32) as usize;
     // SA_RESTART: system calls of OS threads that know nothing of us go on as if nothing had happened.
-    action.sa_flags = libc::SA_RESTART;
+    // SA_ONSTACK: a green thread near the end of its stack has no room for the handler's frame, and need not commit a
+    // page for it.
+    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
     // SAFETY: `action` is a live sigaction whose handler does only async-signal-safe things.
     super::check(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })?;
     Ok(())

@@ -99,8 +99,13 @@ where
     // SAFETY: `write::<F, T>` put the closure there, and nobody has taken it (the body is entered once).
     let f = unsafe { take::<F>(control) };
     let outcome: Outcome<T> = match entry {
-        Entry::Run => panic::catch_unwind(AssertUnwindSafe(f)),
+        Entry::Run => {
+            let outcome = panic::catch_unwind(AssertUnwindSafe(f));
+            control.notice().set_ending();
+            outcome
+        }
         Entry::Cancel(payload) => {
+            control.notice().set_ending();
             let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(f)));
             Err(dropped.err().unwrap_or(payload))
         }
@@ -184,12 +189,13 @@ impl<T> Joiner<T> {
 
 impl<T> Drop for Joiner<T> {
     fn drop(&mut self) {
-        if self.control.joiner().swap(DETACHED, Ordering::AcqRel) == DONE {
-            // SAFETY: as in `take`; the swap made sure that nobody else drops the outcome.
-            drop(unsafe { take::<Outcome<T>>(self.control) });
-        }
+        let is_done = self.control.joiner().swap(DETACHED, Ordering::AcqRel) == DONE;
+        // SAFETY: as in `take`; the swap made sure that nobody else takes the outcome.
+        let outcome = is_done.then(|| unsafe { take::<Outcome<T>>(self.control) });
         // SAFETY: the joiner's reference, which is not used again.
         unsafe { self.control.release() };
+        // Last: its destructor may panic.
+        drop(outcome);
     }
 }
 

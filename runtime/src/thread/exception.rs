@@ -10,8 +10,8 @@
 //!
 //! ```text
 //!   throw_to: post ──▶ Waits(token) ── accept: claims the thrower ──▶ Accepted ── take ──▶ raised
-//!                          │   └─ claim lost: the thrower has withdrawn, or was killed ──▶ dropped
-//!                          └─ the thread is over: drain, the thrower goes on
+//!                          │   └─ claim lost: the thrower was killed, say ──▶ it takes it back
+//!                          └─ the thread is over: drain ── TooLate ──▶ the thrower goes on, and takes it back
 //! ```
 
 use super::ThreadId;
@@ -116,10 +116,12 @@ struct Thrown {
 }
 
 enum Thrower {
-    /// It may still withdraw.
+    /// It may still withdraw. If its park was ended by something else, it is about to.
     Waits(Token),
     /// It was told that its exception is received.
     Accepted,
+    /// It was told to go on, and takes back what comes too late: destructors of payloads run on the stacks of threads.
+    TooLate(Token),
 }
 
 type Shard = HashMap<ThreadId, VecDeque<Thrown>>;
@@ -149,13 +151,17 @@ pub(crate) fn post(thread: &Reference, payload: Payload, thrower: Token) {
     control.notice().mark_thrown();
 }
 
-/// Takes back what `thrower` left. `None`: it is not there any more.
+/// Takes back what `thrower` left. `None`: it is the thread's.
 pub(crate) fn withdraw(thread: &Reference, thrower: Token) -> Option<Payload> {
-    let control = thread.control();
+    let mine = |thrown: &Thrown| matches!(thrown.thrower, Thrower::Waits(token) | Thrower::TooLate(token) if token == thrower);
+    remove(thread.control(), mine)
+}
+
+/// Takes an exception out of the thread's.
+fn remove(control: &Control, which: impl Fn(&Thrown) -> bool) -> Option<Payload> {
     let mut shard = shard(id_of(control));
     let queue = shard.get_mut(&id_of(control))?;
-    let mine = |thrown: &Thrown| matches!(thrown.thrower, Thrower::Waits(token) if token == thrower);
-    let thrown = queue.remove(queue.iter().position(mine)?);
+    let thrown = queue.remove(queue.iter().position(which)?);
     if queue.is_empty() {
         shard.remove(&id_of(control));
         control.notice().clear_thrown();
@@ -173,35 +179,22 @@ pub(crate) enum Accepted {
     Now(Claim),
 }
 
-/// Accepts the first exception whose thrower still waits. For the thread's home.
+/// Accepts the first exception whose thrower still waits, if none was accepted before. For the thread's home.
 pub(crate) fn accept(control: &Control) -> Accepted {
-    let mut withdrawn = Vec::new();
-    let accepted = {
-        let mut shard = shard(id_of(control));
-        loop {
-            let Some(queue) = shard.get_mut(&id_of(control)) else { break Accepted::Nothing };
-            match queue.front_mut() {
-                None => {
-                    shard.remove(&id_of(control));
-                    control.notice().clear_thrown();
-                    break Accepted::Nothing;
-                }
-                Some(first) => match first.thrower {
-                    Thrower::Accepted => break Accepted::Before,
-                    Thrower::Waits(token) => match Control::claim(token, Woken::Event) {
-                        Some(claim) => {
-                            first.thrower = Thrower::Accepted;
-                            break Accepted::Now(claim);
-                        }
-                        None => withdrawn.extend(queue.pop_front()),
-                    },
-                },
-            }
+    let mut shard = shard(id_of(control));
+    let Some(queue) = shard.get_mut(&id_of(control)) else { return Accepted::Nothing };
+    if queue.iter().any(|thrown| matches!(thrown.thrower, Thrower::Accepted)) {
+        return Accepted::Before;
+    }
+    for thrown in queue {
+        if let Thrower::Waits(token) = thrown.thrower
+            && let Some(claim) = Control::claim(token, Woken::Event)
+        {
+            thrown.thrower = Thrower::Accepted;
+            return Accepted::Now(claim);
         }
-    };
-    // Their destructors are the throwers' code: not under the lock.
-    drop(withdrawn);
-    accepted
+    }
+    Accepted::Nothing
 }
 
 /// Takes the first exception that was thrown to the thread, which raises it.
@@ -211,30 +204,28 @@ pub(crate) fn take(control: &Control, release: impl FnOnce(Claim)) -> Option<Pay
         Accepted::Before => {}
         Accepted::Now(thrower) => release(thrower),
     }
-    let mut shard = shard(id_of(control));
-    let queue = shard.get_mut(&id_of(control))?;
-    let thrown = queue.pop_front()?;
-    if queue.is_empty() {
-        shard.remove(&id_of(control));
-        control.notice().clear_thrown();
-    }
-    Some(thrown.payload)
+    take_accepted(control)
+}
+
+/// Takes an exception that is the thread's already.
+pub(crate) fn take_accepted(control: &Control) -> Option<Payload> {
+    remove(control, |thrown| matches!(thrown.thrower, Thrower::Accepted))
 }
 
 /// Lets the throwers go on whose exceptions came too late: the thread is over.
 pub(crate) fn drain(control: &Control, mut release: impl FnMut(Claim)) {
-    let queue = {
-        let mut shard = shard(id_of(control));
-        control.notice().clear_thrown();
-        shard.remove(&id_of(control)).unwrap_or_default()
-    };
-    for thrown in &queue {
-        if let Thrower::Waits(token) = thrown.thrower
-            && let Some(claim) = Control::claim(token, Woken::Event)
-        {
-            release(claim);
+    let mut claims = Vec::new();
+    if let Some(queue) = shard(id_of(control)).get_mut(&id_of(control)) {
+        for thrown in queue {
+            if let Thrower::Waits(token) = thrown.thrower
+                && let Some(claim) = Control::claim(token, Woken::Event)
+            {
+                thrown.thrower = Thrower::TooLate(token);
+                claims.push(claim);
+            }
         }
     }
+    claims.into_iter().for_each(&mut release);
 }
 
 /// Whether the thread can receive anything any more.

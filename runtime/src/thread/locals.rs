@@ -15,10 +15,11 @@ impl Locals {
         self.values.get(key).cloned().flatten()
     }
 
-    pub(crate) fn set(&mut self, key: usize, value: Rc<dyn Any>) {
+    /// Sets a value, and gives back the one before: its destructor is not to run in here.
+    pub(crate) fn set(&mut self, key: usize, value: Rc<dyn Any>) -> Option<Rc<dyn Any>> {
         if self.values.len() <= key {
             self.values.resize(key + 1, None);
         }
-        self.values[key] = Some(value);
+        self.values[key].replace(value)
     }
 }

@@ -36,6 +36,8 @@ const FRAMES: u32 = 1 << 3;
 const UNWINDING: u32 = 1 << 4;
 /// The thread may be switched at an allocation; see Note [preemption] in `scheduler/preempt.rs`.
 const PREEMPTIBLE: u32 = 1 << 5;
+/// Its body is over, or will never run: what is left are destructors, which are not to be cut short.
+const ENDING: u32 = 1 << 6;
 
 pub(crate) struct Notice {
     flags: AtomicU32,
@@ -100,6 +102,12 @@ impl Notice {
         self.has(KILLED | THROWN | FRAME_OVER)
     }
 
+    /// The same, or deadlines of frames to look at.
+    #[inline]
+    pub(crate) fn has_exception_or_frames(&self) -> bool {
+        self.has(KILLED | THROWN | FRAME_OVER | FRAMES)
+    }
+
     #[inline]
     pub(crate) fn is_killed(&self) -> bool {
         self.has(KILLED)
@@ -156,6 +164,14 @@ impl Notice {
 
     pub(crate) fn set_unwinding(&self, on: bool) {
         self.set(UNWINDING, on);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.has(ENDING)
+    }
+
+    pub(crate) fn set_ending(&self) {
+        self.set(ENDING, true);
     }
 
     #[inline]

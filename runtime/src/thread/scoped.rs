@@ -22,8 +22,20 @@ impl Bindings {
         self.0.is_none()
     }
 
+    /// With a further binding, and without the one that it hides: a chain of threads that each bind and spawn stays short.
     pub(crate) fn bind(&self, key: usize, value: Value) -> Bindings {
-        Bindings(Some(Arc::new(Binding { key, value, outer: self.clone() })))
+        Bindings(Some(Arc::new(Binding { key, value, outer: self.without(key) })))
+    }
+
+    fn without(&self, key: usize) -> Bindings {
+        match &self.0 {
+            Some(binding) if binding.key == key => binding.outer.without(key),
+            Some(binding) if self.get(key).is_some() => {
+                let (key_here, value) = (binding.key, Arc::clone(&binding.value));
+                Bindings(Some(Arc::new(Binding { key: key_here, value, outer: binding.outer.without(key) })))
+            }
+            _ => self.clone(),
+        }
     }
 
     pub(crate) fn get(&self, key: usize) -> Option<Value> {

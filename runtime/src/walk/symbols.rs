@@ -253,10 +253,7 @@ mod tests {
         let mut symbols = Symbols::new();
         let frames = symbols.of_stack(&[a_known_function as *const () as usize]);
         let name = frames.last().unwrap().function.as_deref().unwrap();
-        assert!(
-            name.starts_with("bast::monitor::symbols::") && name.ends_with("::a_known_function"),
-            "{name}"
-        );
+        assert!(name.starts_with("bast::walk::symbols::") && name.ends_with("::a_known_function"), "{name}");
         let frames = symbols.of_stack(&[0x10]);
         assert_eq!(frames.len(), 1);
         assert_eq!((frames[0].function.as_ref(), frames[0].to_string().as_str()), (None, "0x10"));

@@ -79,7 +79,7 @@ fn parse_carefully(
         return Ok(Progress::Incomplete);
     };
     if len > limits.head_bytes_max.min(HEAD_BYTES_LIMIT) {
-        return Err(if line_end(&bytes[blank..len]) > limits.request_line_bytes_max {
+        return Err(if line_end(&bytes[blank..len]) > line_bytes_max(limits) {
             LINE_TOO_LONG
         } else {
             HEAD_TOO_LARGE
@@ -163,6 +163,11 @@ fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// How long the line may be that holds as much as the limit allows of method and target.
+fn line_bytes_max(limits: &Limits) -> usize {
+    limits.request_line_bytes_max.saturating_add("  HTTP/1.1".len())
+}
+
 /// Refuses what is certain to be wrong although the head has not ended. Without this a client that ends its lines
 /// by LF alone would wait for its answer until the head limit; one that speaks TLS to us likewise.
 ///
@@ -176,7 +181,7 @@ fn incomplete(bytes: &[u8], from: usize, limits: &Limits) -> Result<(), Refusal>
             _ => {}
         }
     }
-    if bytes.len() > limits.request_line_bytes_max && line_end(bytes) > limits.request_line_bytes_max {
+    if bytes.len() > line_bytes_max(limits) && line_end(bytes) > line_bytes_max(limits) {
         return Err(LINE_TOO_LONG);
     }
     if bytes.len() >= limits.head_bytes_max {

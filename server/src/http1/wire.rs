@@ -87,12 +87,12 @@ impl Wire {
     /// # Errors
     /// Those of the transport, now or in an earlier flush.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.send(&mut self.output.borrow_mut(), |bytes| self.send_all(bytes))
+        self.send(&mut self.output.borrow_mut())
     }
 
     /// Sends what is held and then `more`, which is not copied.
     pub(crate) fn flush_with(&self, more: &[u8]) -> io::Result<()> {
-        self.send(&mut self.output.borrow_mut(), |bytes| self.send_both(bytes, more))
+        self.send_once(&mut self.output.borrow_mut(), |bytes| self.send_both(bytes, more))
     }
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
@@ -100,17 +100,39 @@ impl Wire {
         if let Ok(mut output) = self.output.try_borrow_mut()
             && !output.bytes.is_empty()
         {
-            let _ = self.send(&mut output, |bytes| self.send_all(bytes));
+            let _ = self.send(&mut output);
         }
     }
 
-    /// Sends the output, which is empty afterwards, by `body`.
+    /// Sends the output, which is empty afterwards. If the thread is interrupted meanwhile (a handler's limit passes in
+    /// the park hook, say), just what was not sent is left for the next flush.
     #[inline]
-    fn send(&self, output: &mut Output, body: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn send(&self, output: &mut Output) -> io::Result<()> {
         output.close_chunk();
         if output.failed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        let mut unsent = Unsent { bytes: &mut output.bytes, sent: 0 };
+        let sent = self.in_phase(Phase::Write, || {
+            while unsent.sent < unsent.bytes.len() {
+                let sent = self.activity.transport().write(&unsent.bytes[unsent.sent..])?;
+                unsent.sent += sent;
+                self.client_took_bytes(sent)?;
+            }
+            Ok(())
+        });
+        unsent.finish();
+        output.failed = sent.is_err();
+        sent
+    }
+
+    /// Sends the output and what `body` has besides. Interrupted, that cannot be taken up again.
+    fn send_once(&self, output: &mut Output, body: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        output.close_chunk();
+        if output.failed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        output.failed = true;
         let sent = self.in_phase(Phase::Write, || body(&output.bytes));
         output.failed = sent.is_err();
         output.bytes.clear();
@@ -168,13 +190,8 @@ impl Wire {
         mut offset: u64,
         mut len: u64,
     ) -> io::Result<()> {
-        let mut output = self.output.borrow_mut();
-        if output.failed {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        let sent = self.in_phase(Phase::Write, || {
+        self.send_once(&mut self.output.borrow_mut(), |mut head| {
             let transport = self.activity.transport();
-            let mut head = &output.bytes[..];
             while !head.is_empty() {
                 let sent = transport.send_more(head)?;
                 self.client_took_bytes(sent)?;
@@ -190,10 +207,7 @@ impl Wire {
                 len -= sent as u64;
             }
             Ok(())
-        });
-        output.failed = sent.is_err();
-        output.bytes.clear();
-        sent
+        })
     }
 
     /// Waits for input and appends it to `input`; returns 0 at the end of the stream.
@@ -209,11 +223,40 @@ impl Wire {
     /// Runs `body` in a phase, and returns to the one before.
     #[inline]
     pub(crate) fn in_phase<T>(&self, phase: Phase, body: impl FnOnce() -> T) -> T {
-        let before = self.activity.phase();
+        struct Return<'a>(&'a Activity, Phase);
+        impl Drop for Return<'_> {
+            #[inline]
+            fn drop(&mut self) {
+                self.0.enter(self.1);
+            }
+        }
+        let _return = Return(&self.activity, self.activity.phase());
         self.activity.enter(phase);
-        let result = body();
-        self.activity.enter(before);
-        result
+        body()
+    }
+}
+
+/// Output of which the first bytes were sent. If it is dropped by an unwind the others stay.
+struct Unsent<'a> {
+    bytes: &'a mut Vec<u8>,
+    sent: usize,
+}
+
+impl Unsent<'_> {
+    /// All of it was sent, or cannot be any more.
+    #[inline]
+    fn finish(mut self) {
+        self.sent = 0;
+        self.bytes.clear();
+    }
+}
+
+impl Drop for Unsent<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.sent > 0 {
+            self.bytes.drain(..self.sent);
+        }
     }
 }
 

@@ -135,7 +135,11 @@ impl Address for unix::net::SocketAddr {
             (libc::AF_UNIX, [0, name @ ..]) => unix::net::SocketAddr::from_abstract_name(name),
             (libc::AF_UNIX, path) => {
                 let end = path.iter().position(|&byte| byte == 0).unwrap_or(path.len());
-                unix::net::SocketAddr::from_pathname(OsStr::from_bytes(&path[..end]))
+                // One that fills the structure has no room for std's NUL. By now a connection, or a datagram, has been
+                // taken: better without the sender's name than lost.
+                let path = OsStr::from_bytes(&path[..end]);
+                unix::net::SocketAddr::from_pathname(path)
+                    .or_else(|_| unix::net::SocketAddr::from_pathname(""))
             }
             (family, _) => Err(wrong_family(family)),
         }
