@@ -141,13 +141,17 @@ fn a_limit_that_passes_while_masked_waits_for_a_place_to_be_raised() {
     on_capabilities(1, || {
         let reached = AtomicUsize::new(0);
         let result = timeout(SHORT, || {
-            bast::uninterruptible(|| bast::sleep(SHORT * 2));
-            reached.fetch_add(1, Ordering::Relaxed);
-            bast::mask(|_| bast::sleep(LONG));
-            reached.fetch_add(1, Ordering::Relaxed);
+            bast::mask(|_| {
+                bast::uninterruptible(|| bast::sleep(SHORT * 2));
+                reached.fetch_add(1, Ordering::Relaxed);
+                bast::yield_now();
+                reached.fetch_add(1, Ordering::Relaxed);
+                bast::sleep(LONG); // masked, but it has to wait
+                reached.fetch_add(1, Ordering::Relaxed);
+            });
         });
         assert_eq!(result, Err(Elapsed));
-        assert_eq!(reached.load(Ordering::Relaxed), 1);
+        assert_eq!(reached.load(Ordering::Relaxed), 2);
     });
 }
 

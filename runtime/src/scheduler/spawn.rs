@@ -158,8 +158,8 @@ fn preemptible(runtime: &Inner, here: Option<&Capability>, said: Option<bool>) -
     said.or_else(spawner).unwrap_or(runtime.settings().preempt_at_allocation)
 }
 
-const NOT_IN_A_RUNTIME: &str = "bast::spawn on a plain OS thread: use bast::run, or spawn through a Handle (Runtime::handle; for an \
-     off-loaded job, Handle::current before it)";
+const NOT_IN_A_RUNTIME: &str = "bast::spawn on a plain OS thread: use bast::run, or spawn through a Handle (Runtime::handle); an off-loaded \
+     job is on one, and takes Handle::current with it";
 
 fn shutting_down() -> io::Error {
     io::Error::other("the runtime is shutting down")

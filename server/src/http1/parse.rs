@@ -163,9 +163,10 @@ fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     None
 }
 
-/// How long the line may be that holds as much as the limit allows of method and target.
+/// How long the line, with a CR of which the LF has not come, may be that holds as much as the limit allows of method and
+/// target.
 fn line_bytes_max(limits: &Limits) -> usize {
-    limits.request_line_bytes_max.saturating_add("  HTTP/1.1".len())
+    limits.request_line_bytes_max.saturating_add("  HTTP/1.1\r".len())
 }
 
 /// Refuses what is certain to be wrong although the head has not ended. Without this a client that ends its lines

@@ -296,7 +296,12 @@ fn each_limit_has_its_own_answer() {
     assert_eq!(code(&path(26)), None);
     assert_eq!(code(&path(27)), Some(414));
     assert_eq!(code(&path(200)), Some(414));
-    assert_eq!(code(&"p".repeat(31)), Some(414), "certain before the line has ended");
+    assert_eq!(code(&"p".repeat(42)), Some(414), "certain before the line has ended");
+    let longest = path(26);
+    for cut in 1..longest.len() {
+        let (first, second) = longest.as_bytes().split_at(cut);
+        assert!(feed(&[first, second], &limits).is_ok(), "cut at {cut}");
+    }
     let value = |len| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(len));
     assert_eq!(code(&value(48)), None);
     assert_eq!(code(&value(49)), Some(431));
