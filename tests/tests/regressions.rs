@@ -93,7 +93,7 @@ fn a_limit_ends_a_loop_that_only_yields() {
                 loop {
                     bast::allow_interrupt();
                 }
-            })
+            });
         };
         assert!(bast::timeout(SHORT, allows).is_err());
         other.thread().kill();
