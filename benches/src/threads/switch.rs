@@ -38,11 +38,15 @@ pub(super) fn read(plan: &Plan) -> io::Result<Vec<Reading>> {
 
 /// What a yield costs, among so many threads, in rounds of so many laps.
 pub(super) fn rounds_of_laps(threads: u64, laps: u64, rounds: usize) -> Vec<Cost> {
-    let stop = Rc::new(Cell::new(false));
+    let (begin, stop) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
     let others: Vec<_> = (1..threads)
         .map(|_| {
-            let stop = Rc::clone(&stop);
+            let (begin, stop) = (Rc::clone(&begin), Rc::clone(&stop));
             bast::spawn_local(move || {
+                // Making a million takes more than a time slice: the first run while the last are made.
+                while !begin.get() {
+                    bast::yield_now();
+                }
                 let mut yields = 0;
                 while !stop.get() {
                     bast::yield_now();
@@ -52,7 +56,8 @@ pub(super) fn rounds_of_laps(threads: u64, laps: u64, rounds: usize) -> Vec<Cost
             })
         })
         .collect();
-    bast::yield_now(); // Starts them all; each stands in its first yield then.
+    begin.set(true);
+    bast::yield_now(); // Lets them all begin; each stands in its first yield then.
     let costs: Vec<Cost> = (0..rounds)
         .map(|_| {
             let watch = Stopwatch::start();
