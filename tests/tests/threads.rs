@@ -167,15 +167,15 @@ fn a_started_thread_keeps_its_os_thread_over_parks_of_all_kinds_while_others_ste
 fn an_idle_capability_takes_unstarted_threads_of_a_spawner_that_computes() {
     on_capabilities(2, || {
         let (home, ran) = (os_thread(), Arc::new(AtomicUsize::new(0)));
-        let threads: Vec<_> = (0..100)
-            .map(|_| {
-                let ran = Arc::clone(&ran);
-                bast::spawn(move || {
-                    ran.fetch_add(1, Ordering::Relaxed);
-                    os_thread()
-                })
+        let spawn = |_| {
+            let ran = Arc::clone(&ran);
+            bast::spawn(move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+                os_thread()
             })
-            .collect();
+        };
+        // A slice that ends meanwhile lets nobody in.
+        let threads: Vec<_> = bast::no_park(|| (0..100).map(spawn).collect());
         hog(|| ran.load(Ordering::Relaxed) == 100);
         for thread in threads {
             assert_ne!(thread.join().unwrap(), home);
