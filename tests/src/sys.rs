@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::ptr;
 use std::time::Duration;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -65,7 +66,7 @@ pub fn in_signal_handler(handler: extern "C" fn(libc::c_int)) {
     action.sa_flags = libc::SA_ONSTACK;
     // SAFETY: the action is live, and its function has the signature that its flags promise; raise takes no pointer.
     unsafe {
-        check(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut())).expect("sigaction");
+        check(libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut())).expect("sigaction");
         check(libc::raise(libc::SIGUSR1)).expect("raise");
     }
 }
@@ -126,6 +127,21 @@ pub fn os_threads() -> usize {
 pub fn raise(signal: i32) {
     // SAFETY: no pointers are passed.
     check(unsafe { libc::kill(libc::getpid(), signal) }).expect("a process may signal itself");
+}
+
+/// Sends `signals` to the calling OS thread so that all of them are pending before the first is handled.
+pub fn raise_together(signals: &[i32]) {
+    // SAFETY: the sets are locals that sigfillset and the kernel write; raise takes no pointer.
+    unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) =
+            (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        assert_eq!(libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before), 0);
+        for &signal in signals {
+            check(libc::raise(signal)).expect("raise");
+        }
+        assert_eq!(libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()), 0);
+    }
 }
 
 /// A second descriptor for the same open file.

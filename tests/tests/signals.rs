@@ -74,6 +74,28 @@ fn each_kind_of_signal_can_be_received() {
 }
 
 #[test]
+fn signals_that_are_pending_together_are_handled_one_after_another() {
+    // Nested, their frames would not fit on a signal stack of the usual size.
+    child::succeeds(|| {
+        on_capabilities(1, || {
+            let all = [
+                Signal::HangUp,
+                Signal::Interrupt,
+                Signal::Quit,
+                Signal::User1,
+                Signal::User2,
+                Signal::Terminate,
+                Signal::Child,
+                Signal::WindowChange,
+            ];
+            let signals = Signals::new(all).unwrap();
+            sys::raise_together(&all.map(Signal::number));
+            assert!(all.iter().all(|&signal| signals.wait().unwrap() == signal));
+        });
+    });
+}
+
+#[test]
 fn every_receiver_gets_a_signal_and_one_that_is_gone_does_not() {
     child::succeeds(|| {
         on_capabilities(2, || {

@@ -156,6 +156,7 @@ fn install(identify: Identify) -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = on_signal as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    super::signal::block_all(&mut action);
     // SAFETY: the action's handler takes the three arguments that its flags promise and is async-signal-safe.
     super::check(unsafe { libc::sigaction(libc::SIGURG, &raw const action, ptr::null_mut()) })?;
     Ok(())
