@@ -40,6 +40,9 @@ mod date;
 mod dump;
 mod error;
 pub mod file;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod http1;
 mod limits;

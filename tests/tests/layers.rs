@@ -77,6 +77,7 @@ const SERVER: &[&[&str]] = &[
     &["listener"],
     &["server"],
     &["http1", "file", ""],
+    &["fuzzing"],
 ];
 
 fn runtime() -> Crate {
