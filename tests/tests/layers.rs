@@ -66,6 +66,7 @@ const SERVER: &[&[&str]] = &[
     &["file::root"],
     &["response"],
     &["error"],
+    &["extensions"],
     &["request"],
     &["handler", "middleware"],
     &["dump"],
