@@ -141,20 +141,14 @@ pub fn chunked(input: &[u8]) -> Chunked {
     };
     let mut decode = || -> Result<usize, Chunked> {
         loop {
-            // What is wrong with the digits is certain before the line has ended.
             let digits = input[at..].iter().take_while(|b| b.is_ascii_hexdigit()).count();
             if digits > 16 || (digits == 0 && at < input.len()) {
                 return Err(Chunked::Malformed);
             }
-            let mut rest = &input[at + digits..];
-            while let [b' ' | b'\t', behind @ ..] = rest {
-                rest = behind;
-            }
-            let direct = input.len() - rest.len() == at + digits;
-            if !matches!(rest, [] | [b';', ..]) && !(direct && rest[0] == b'\r') {
+            let text = line(at)?;
+            if !are_extensions(&text[digits..]) {
                 return Err(Chunked::Malformed);
             }
-            let text = line(at)?;
             let size = std::str::from_utf8(&text[..digits]).expect("digits");
             let size = u64::from_str_radix(size, 16).map_err(|_| Chunked::Malformed)?;
             at += text.len() + 2;
@@ -188,6 +182,42 @@ pub fn chunked(input: &[u8]) -> Chunked {
         Ok(used) => Chunked::Whole { data, used },
         Err(other) => other,
     }
+}
+
+/// RFC 9112 §7.1.1, by taking one extension after the other off the front.
+fn are_extensions(mut text: &[u8]) -> bool {
+    fn skip(text: &[u8], part: impl Fn(u8) -> bool) -> (usize, &[u8]) {
+        let count = text.iter().take_while(|&&b| part(b)).count();
+        (count, &text[count..])
+    }
+    let space = |b: u8| matches!(b, b' ' | b'\t');
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    while !text.is_empty() {
+        let (_, rest) = skip(text, space);
+        let [b';', rest @ ..] = rest else { return false };
+        let (_, rest) = skip(rest, space);
+        let (1.., name_end) = skip(rest, token) else { return false };
+        text = name_end;
+        let (_, rest) = skip(name_end, space);
+        let [b'=', rest @ ..] = rest else { continue };
+        let (_, rest) = skip(rest, space);
+        if let [b'"', rest @ ..] = rest {
+            let mut rest = rest.iter();
+            loop {
+                match rest.next() {
+                    Some(b'"') => break,
+                    Some(b'\\') if rest.next().is_none() => return false,
+                    None => return false,
+                    _ => {}
+                }
+            }
+            text = rest.as_slice();
+        } else {
+            let (1.., rest) = skip(rest, token) else { return false };
+            text = rest;
+        }
+    }
+    true
 }
 
 /// Where `needle` begins in `hay`.
