@@ -78,8 +78,27 @@ mod tests {
             assert!(is_extension(good.as_bytes()), "{good:?}");
         }
         for bad in [
-            "", " ", ";a", "a;", "a=", "=b", "a ", "a=b ", "a b", "a=b c", "a=b=c", "a=\"", "a=\"b", "a=\"b\\",
-            "a=\"b\\\"", "a=\"b\"c", "a=b\"c\"", "a\"b\"", "\"a\"", "a=\"b\" ", "a,b",
+            "",
+            " ",
+            ";a",
+            "a;",
+            "a=",
+            "=b",
+            "a ",
+            "a=b ",
+            "a b",
+            "a=b c",
+            "a=b=c",
+            "a=\"",
+            "a=\"b",
+            "a=\"b\\",
+            "a=\"b\\\"",
+            "a=\"b\"c",
+            "a=b\"c\"",
+            "a\"b\"",
+            "\"a\"",
+            "a=\"b\" ",
+            "a,b",
         ] {
             assert!(!is_extension(bad.as_bytes()), "{bad:?}");
         }

@@ -174,5 +174,7 @@ fn is_future_address(address: &[u8]) -> bool {
     !version.is_empty()
         && version.iter().all(u8::is_ascii_hexdigit)
         && !address.is_empty()
-        && address.split(|&byte| byte == b':').all(|part| host_len(part) == part.len() && !part.contains(&b'%'))
+        && address
+            .split(|&byte| byte == b':')
+            .all(|part| host_len(part) == part.len() && !part.contains(&b'%'))
 }
