@@ -52,6 +52,7 @@ mod load;
 mod message;
 mod middleware;
 mod percent;
+mod printable;
 mod request;
 mod response;
 mod router;

@@ -33,6 +33,7 @@ use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version};
+use crate::printable::Printable;
 use crate::request::Request;
 use crate::response::{Body, FilePart, Response, StreamBody};
 use crate::timeout::{Phase, ServerId};
@@ -588,7 +589,7 @@ fn produce(wire: &Wire, stream: StreamBody, length: Length) -> io::Result<()> {
             writer.finish().inspect_err(|_| log::error!("a response body was shorter than announced"))
         }
         Ok(Err(error)) => {
-            log::warn!("a response was broken off: {error}");
+            log::warn!("a response was broken off: {}", Printable(&error));
             Err(error)
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
