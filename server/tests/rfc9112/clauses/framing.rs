@@ -84,7 +84,7 @@ fn a_content_length_has_digits_only_byte_by_byte() {
             // Spaces around it are no part of it; the rest of the digits is a length of its own.
             match byte {
                 b' ' | b'\t' if at == 0 => Some(answered(input, "POST / hello")),
-                // The length 0, behind which the data begins the next request line.
+                // That would be the length 0, and the data the beginning of the next request.
                 b' ' | b'\t' if at == 2 => None,
                 b'0'..=b'9' => None,
                 _ => Some(refused(400, input)),
