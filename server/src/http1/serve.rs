@@ -385,6 +385,7 @@ fn switch(
 /// holds none.
 #[cold]
 #[inline(never)]
+#[expect(clippy::boxed_local, reason = "the caller's frame is what an idle connection costs")]
 fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, received: Vec<u8>) {
     wire.activity().enter(Phase::Upgraded);
     if service.is_draining() {
