@@ -67,6 +67,7 @@ const SERVER: &[&[&str]] = &[
     &["file::root"],
     &["response"],
     &["error"],
+    &["extensions"],
     &["request"],
     &["handler", "middleware"],
     &["dump"],
