@@ -46,6 +46,8 @@ const SERVER: &[&[&str]] = &[
     &["timeout"],
     &["load"],
     &["shutdown"],
+    &["admission"],
+    &["refusal"],
     &["settings"],
     &["http1::persistence"],
     &["http1::head"],

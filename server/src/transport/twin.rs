@@ -33,6 +33,8 @@ pub(crate) struct Twin {
     /// After the script the client neither sends nor closes.
     silent: Cell<bool>,
     expired: Cell<bool>,
+    /// So much of the output was not acknowledged by the client.
+    unacknowledged: Cell<usize>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -84,6 +86,11 @@ impl Twin {
     /// What the client sent and the server did not read.
     pub(crate) fn unread(&self) -> usize {
         self.script.borrow().iter().map(Vec::len).sum()
+    }
+
+    /// From now on the client has not acknowledged so many bytes.
+    pub(crate) fn set_unacknowledged(&self, bytes: usize) {
+        self.unacknowledged.set(bytes);
     }
 
     fn record(&self, bytes: &[u8]) {
@@ -154,6 +161,10 @@ impl Twin {
 
     pub(super) fn shutdown_write(&self) {
         self.events.borrow_mut().push(Event::ShutDown);
+    }
+
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.unacknowledged.get()
     }
 
     pub(super) fn expire(&self) {
