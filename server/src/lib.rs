@@ -40,6 +40,7 @@ mod connection;
 mod date;
 mod dump;
 mod error;
+mod extensions;
 pub mod file;
 mod handler;
 mod http1;
@@ -62,6 +63,7 @@ mod transport;
 
 pub use dump::dump_handler;
 pub use error::Error;
+pub use extensions::Extensions;
 pub use handler::Handler;
 pub use http1::stream::BodyWriter;
 pub use limits::{Limits, Overload};

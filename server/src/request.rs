@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::buffer::Input;
 use crate::error::{BodyError, Error};
+use crate::extensions::Extensions;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::CONTINUE;
 use crate::http1::wire::Wire;
@@ -31,6 +32,8 @@ pub struct Request<'c> {
     peer: &'c Option<SocketAddr>,
     /// What the router found, if there are any.
     params: Option<Params>,
+    /// Nearly always none.
+    extensions: Option<Box<Extensions>>,
 }
 
 impl<'c> Request<'c> {
@@ -43,7 +46,7 @@ impl<'c> Request<'c> {
         expects_continue: &'c mut bool,
         peer: &'c Option<SocketAddr>,
     ) -> Request<'c> {
-        Request { wire, input, body, head_at, expects_continue, peer, params: None }
+        Request { wire, input, body, head_at, expects_continue, peer, params: None, extensions: None }
     }
 
     /// The bytes that the spans of the head refer to.
@@ -151,6 +154,26 @@ impl<'c> Request<'c> {
     /// Keeps what the router found.
     pub(crate) fn set_params(&mut self, params: Params) {
         self.params = Some(params);
+    }
+
+    /// The values that middleware and handlers left with this request, by their types.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        const NONE: &Extensions = &Extensions::new();
+        self.extensions.as_deref().unwrap_or(NONE)
+    }
+
+    /// The same, to be changed. They are dropped with the request.
+    #[must_use]
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions.get_or_insert_default()
+    }
+
+    /// Replaces [`Limits::body_bytes_max`](crate::Limits::body_bytes_max) for this request, upwards or downwards: an
+    /// upload may be long, a form need not. What was read before counts; a chunk that has begun may still be
+    /// finished.
+    pub fn limit_body(&mut self, bytes_max: u64) {
+        self.body.limit(bytes_max);
     }
 
     /// The length of the body in bytes where the head says it: 0 without a body, `None` for a chunked one of which

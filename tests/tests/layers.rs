@@ -68,6 +68,7 @@ const SERVER: &[&[&str]] = &[
     &["file::root"],
     &["response"],
     &["error"],
+    &["extensions"],
     &["request"],
     &["handler", "middleware"],
     &["dump"],
