@@ -60,6 +60,7 @@ mod shared;
 mod shutdown;
 mod timeout;
 mod transport;
+mod upgrade;
 
 pub use dump::dump_handler;
 pub use error::Error;
@@ -75,6 +76,7 @@ pub use router::Router;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use timeout::TimeLimits;
+pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.
 #[cfg(doctest)]

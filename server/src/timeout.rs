@@ -115,7 +115,7 @@ impl TimeLimits {
         match phase {
             Phase::Idle => Some(self.keep_alive_idle),
             Phase::Head => Some(self.head),
-            Phase::Handler => None,
+            Phase::Handler | Phase::Upgraded => None,
             Phase::Body => Some(self.body),
             Phase::Write => Some(self.write),
             Phase::Linger => Some(self.linger),
@@ -145,6 +145,8 @@ pub(crate) enum Phase {
     Head,
     /// For its handler: never counted.
     Handler,
+    /// For whatever comes on a stream that has left HTTP: no business of ours.
+    Upgraded,
     /// For bytes of a request's body.
     Body,
     /// For the client to take bytes of a response.
@@ -179,6 +181,8 @@ pub(crate) struct Activity {
     write_pace: Pace,
     /// When the handler that runs must have ended, if there is such a limit.
     handler_deadline: Cell<Option<Instant>>,
+    /// The server is shutting down; a stream that has left HTTP has no other way to know.
+    draining: Cell<bool>,
     /// Where the registry keeps this; meaningless while not registered.
     index: Cell<usize>,
     transport: Transport,
@@ -199,6 +203,7 @@ impl Activity {
             body_pace: Pace::default(),
             write_pace: Pace::default(),
             handler_deadline: Cell::new(None),
+            draining: Cell::new(false),
             index: Cell::new(usize::MAX),
             transport,
             thread,
@@ -280,6 +285,11 @@ impl Activity {
         Ok(())
     }
 
+    /// Was the limit of the current phase exceeded?
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expiry.get() != Expiry::No
+    }
+
     /// Makes the call that the connection waits in, or its next one that would wait, fail with `TimedOut`.
     pub(crate) fn expire(&self) {
         self.expire_as(Expiry::Quiet);
@@ -290,17 +300,30 @@ impl Activity {
         self.transport.expire();
     }
 
-    /// One sweep, `period` after the one before: has the connection been quiet for longer than its phase allows, or is
-    /// its client too slow?
-    fn inspect(&self, limits: &TimeLimits, period: Duration) -> Expiry {
+    /// Was [`drain`](Activity::drain) called?
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Tells the connection that its server is shutting down: one that has received no whole head, or has left HTTP, waits no
+    /// longer.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        if matches!(self.phase(), Phase::Idle | Phase::Head | Phase::Upgraded) {
+            self.expire();
+        }
+    }
+
+    /// One sweep: has the connection been quiet for longer than its phase allows, or is its client too slow?
+    fn inspect(&self, limits: &TimeLimits, sweep: Sweep) -> Expiry {
         let phase = self.phase.get();
         let Some(limit) = limits.of(phase) else { return Expiry::No };
-        if self.expiry.get() != Expiry::No {
+        if self.is_expired() {
             return Expiry::No;
         }
         let is_too_slow = match phase {
-            Phase::Body => self.body_is_too_slow(limits.body_bytes_per_second_min, limit, period),
-            Phase::Write => self.write_is_too_slow(limits.write_bytes_per_second_min, limit, period),
+            Phase::Body => self.body_is_too_slow(limits.body_bytes_per_second_min, limit, sweep),
+            Phase::Write => self.write_is_too_slow(limits.write_bytes_per_second_min, limit, sweep),
             _ => false,
         };
         // After n sweeps more than (n - 1) periods have passed for certain.
@@ -308,7 +331,7 @@ impl Activity {
         self.quiet.set(quiet);
         if is_too_slow {
             Expiry::Slow
-        } else if period.saturating_mul(quiet - 1) >= limit {
+        } else if sweep.period.saturating_mul(quiet - 1) >= limit {
             Expiry::Quiet
         } else {
             Expiry::No
@@ -316,32 +339,31 @@ impl Activity {
     }
 
     /// See Note [rates].
-    fn body_is_too_slow(&self, rate_min: u32, stretch: Duration, period: Duration) -> bool {
+    fn body_is_too_slow(&self, rate_min: u32, stretch: Duration, sweep: Sweep) -> bool {
         let is_waiting = self.transport.unread_bytes() == 0;
-        is_waiting
-            && self.body_pace.is_below(
-                rate_min,
-                stretch,
-                period,
-                Moved { request: self.requests.get(), bytes: self.received.get() },
-            )
+        let moved = Moved { request: self.requests.get(), bytes: self.received.get() };
+        is_waiting && self.body_pace.is_below(rate_min, stretch, sweep, moved)
     }
 
     /// See Note [rates].
-    fn write_is_too_slow(&self, rate_min: u32, stretch: Duration, period: Duration) -> bool {
+    fn write_is_too_slow(&self, rate_min: u32, stretch: Duration, sweep: Sweep) -> bool {
         let unacknowledged = self.transport.unacknowledged_bytes();
         let taken = self.sent.get().saturating_sub(unacknowledged as u64);
         if self.write_pace.last.replace(taken) != taken {
             self.quiet.set(0);
         }
-        unacknowledged > 0
-            && self.write_pace.is_below(
-                rate_min,
-                stretch,
-                period,
-                Moved { request: self.requests.get(), bytes: taken },
-            )
+        let moved = Moved { request: self.requests.get(), bytes: taken };
+        unacknowledged > 0 && self.write_pace.is_below(rate_min, stretch, sweep, moved)
     }
+}
+
+/// One sweep of a registry.
+#[derive(Clone, Copy, Debug)]
+struct Sweep {
+    /// How many there were before.
+    number: u32,
+    /// At least so much time is between two.
+    period: Duration,
 }
 
 /// How far a transfer has come.
@@ -358,7 +380,9 @@ struct Moved {
 struct Pace {
     /// Sweeps of this stretch that found the connection waiting; none where none has begun.
     waits: Cell<u32>,
-    /// The request that the stretch belongs to: the next one begins anew.
+    /// The sweep that it began with.
+    begun: Cell<u32>,
+    /// The request that it belongs to: the next one begins anew.
     request: Cell<u32>,
     /// What had moved when it began.
     begin: Cell<u64>,
@@ -366,29 +390,35 @@ struct Pace {
     last: Cell<u64>,
 }
 
+/// A stretch that has not come to its end in so many times its length is given up: waits that are so rare are not what makes
+/// a connection last. Without this, a stream that lives for days would be judged by waits that are hours apart.
+const SPARSE: u32 = 4;
+
 impl Pace {
     /// Notes a sweep that found the connection waiting. Is a stretch over in which too little moved?
-    fn is_below(&self, rate_min: u32, stretch: Duration, period: Duration, moved: Moved) -> bool {
+    fn is_below(&self, rate_min: u32, stretch: Duration, sweep: Sweep, moved: Moved) -> bool {
         if rate_min == 0 {
             return false;
         }
-        if self.waits.get() == 0 || self.request.get() != moved.request {
-            self.begin(moved);
+        let age = sweep.period.saturating_mul(sweep.number.wrapping_sub(self.begun.get()));
+        if self.waits.get() == 0 || self.request.get() != moved.request || age > stretch.saturating_mul(SPARSE) {
+            self.begin(sweep, moved);
             return false;
         }
-        let elapsed = period.saturating_mul(self.waits.get());
+        let waited = sweep.period.saturating_mul(self.waits.get());
         self.waits.set(self.waits.get().saturating_add(1));
-        if elapsed < stretch {
+        if waited < stretch {
             return false;
         }
         let bytes = moved.bytes.saturating_sub(self.begin.get());
-        self.begin(moved);
-        u128::from(bytes) * 1000 < u128::from(rate_min) * elapsed.as_millis()
+        self.begin(sweep, moved);
+        u128::from(bytes) * 1000 < u128::from(rate_min) * waited.as_millis()
     }
 
     /// A stretch begins with the sweep that is under way.
-    fn begin(&self, moved: Moved) {
+    fn begin(&self, sweep: Sweep, moved: Moved) {
         self.waits.set(1);
+        self.begun.set(sweep.number);
         self.request.set(moved.request);
         self.begin.set(moved.bytes);
     }
@@ -423,6 +453,8 @@ pub(crate) struct Registry {
     period: Duration,
     members: RefCell<Vec<Rc<Activity>>>,
     sweeping: Cell<bool>,
+    /// How many sweeps there were.
+    sweeps: Cell<u32>,
 }
 
 thread_local! {
@@ -451,6 +483,7 @@ impl Registry {
             period: limits.period(),
             members: RefCell::default(),
             sweeping: Cell::new(false),
+            sweeps: Cell::new(0),
         })
     }
 
@@ -484,8 +517,10 @@ impl Registry {
 
     /// One sweep: expires who has been quiet for longer than the phase allows, and whose client is too slow.
     fn sweep(&self) {
+        let sweep = Sweep { number: self.sweeps.get(), period: self.period };
+        self.sweeps.set(sweep.number.wrapping_add(1));
         for activity in self.members.borrow().iter() {
-            let expiry = activity.inspect(&self.limits, self.period);
+            let expiry = activity.inspect(&self.limits, sweep);
             if expiry != Expiry::No {
                 log::debug!("connection expired in phase {:?}: {expiry:?}", activity.phase.get());
                 activity.expire_as(expiry);
@@ -493,13 +528,10 @@ impl Registry {
         }
     }
 
-    /// Ends the wait of every connection that has not received a whole head.
+    /// Tells every connection that its server is shutting down, which ends the wait of those that have not received a whole
+    /// head, and of those that have left HTTP.
     pub(crate) fn expire_waiting(&self) {
-        for activity in self.members.borrow().iter() {
-            if matches!(activity.phase.get(), Phase::Idle | Phase::Head) {
-                activity.expire();
-            }
-        }
+        self.members.borrow().iter().for_each(|activity| activity.drain());
     }
 
     /// Kills every connection's thread.
@@ -675,6 +707,19 @@ mod tests {
     }
 
     #[test]
+    fn waits_that_are_far_apart_do_not_add_up() {
+        let registry = registry();
+        let (twin, activity, _membership) = member(&registry);
+        activity.begin_request();
+        for sweep in 0..5000 {
+            activity.enter(if sweep % 10 == 0 { Phase::Body } else { Phase::Handler });
+            registry.sweep();
+            activity.received(1).expect("no limit passed");
+        }
+        assert!(!twin.is_expired());
+    }
+
+    #[test]
     fn what_a_client_has_acknowledged_counts_and_not_what_the_kernel_took() {
         // (bytes written and bytes acknowledged per sweep of 2 s, cut off)
         for (sent, acknowledged, cut) in [(20, 20, false), (1000, 20, false), (1000, 19, true), (1000, 0, true)] {
@@ -715,9 +760,11 @@ mod tests {
     fn the_time_of_a_handler_is_not_counted() {
         let registry = registry();
         let (twin, activity, _membership) = member(&registry);
-        activity.enter(Phase::Handler);
-        (0..1000).for_each(|_| registry.sweep());
-        assert!(!twin.is_expired());
+        for phase in [Phase::Handler, Phase::Upgraded] {
+            activity.enter(phase);
+            (0..1000).for_each(|_| registry.sweep());
+            assert!(!twin.is_expired(), "{phase:?}");
+        }
     }
 
     #[test]
@@ -730,14 +777,24 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_expires_only_who_waits_for_a_request() {
+    fn a_drain_expires_only_who_waits_for_a_request_or_has_left_http() {
         let registry = registry();
-        let members: Vec<_> = (0..6).map(|_| member(&registry)).collect();
-        let phases = [Phase::Idle, Phase::Head, Phase::Handler, Phase::Body, Phase::Write, Phase::Linger];
-        members.iter().zip(phases).for_each(|((_, activity, _), phase)| activity.enter(phase));
+        let table = [
+            (Phase::Idle, true),
+            (Phase::Head, true),
+            (Phase::Upgraded, true),
+            (Phase::Handler, false),
+            (Phase::Body, false),
+            (Phase::Write, false),
+            (Phase::Linger, false),
+        ];
+        let members = table.map(|_| member(&registry));
+        members.iter().zip(table).for_each(|((_, activity, _), (phase, _))| activity.enter(phase));
         registry.expire_waiting();
-        let expired: Vec<bool> = members.iter().map(|(twin, ..)| twin.is_expired()).collect();
-        assert_eq!(expired, [true, true, false, false, false, false]);
+        for ((twin, activity, _), (phase, expires)) in members.iter().zip(table) {
+            assert_eq!(twin.is_expired(), expires, "{phase:?}");
+            assert!(activity.is_draining(), "{phase:?}");
+        }
     }
 
     #[test]

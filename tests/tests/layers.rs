@@ -44,6 +44,7 @@ const SERVER: &[&[&str]] = &[
     &["message"],
     &["transport"],
     &["timeout"],
+    &["upgrade"],
     &["load"],
     &["shutdown"],
     &["admission"],
