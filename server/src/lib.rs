@@ -33,6 +33,7 @@
 //! is info or a warning; what a client did wrong is debug.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod buffer;
 mod class;
 mod connection;
@@ -49,6 +50,7 @@ mod load;
 mod message;
 mod middleware;
 mod percent;
+mod refusal;
 mod request;
 mod response;
 mod router;
@@ -65,7 +67,7 @@ pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
 pub use http1::stream::BodyWriter;
-pub use limits::Limits;
+pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
 pub use middleware::{Next, With};
 pub use request::{BodyReader, Request};

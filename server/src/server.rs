@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bast::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -13,6 +13,7 @@ use bast::signal::{Signal, Signals};
 use bast::sync::Receiver;
 use bast::{Builder, JoinHandle, Runtime, Thread};
 
+use crate::admission::Admission;
 use crate::class::is_field_value;
 use crate::handler::Handler;
 use crate::http1::serve::Service;
@@ -140,12 +141,15 @@ impl Server {
         };
         let shared = Arc::new(Shared {
             load: LoadTable::new(runtime.capabilities()),
+            admission: Admission::new(&settings.limits),
+            refusals: Arc::default(),
             runtime,
             listener,
             service: Service {
                 id: ServerId::next(),
                 handler,
                 limits: settings.limits,
+                handler_limit: settings.time_limits.handler,
                 server_line: server_line.into_bytes().into(),
                 draining: AtomicBool::new(false),
                 unix_seconds: bast::time::coarse_unix_seconds,
@@ -224,8 +228,7 @@ impl Running {
         deadline: Duration,
     ) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        shared.service.draining.store(true, Ordering::SeqCst);
-        shared.listener.close();
+        shared.stop_accepting();
         if acceptor.join().is_err() {
             log::error!("the acceptor had panicked");
         }
@@ -265,8 +268,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.service.draining.store(true, Ordering::SeqCst);
-        self.shared.listener.close();
+        self.shared.stop_accepting();
         self.helpers.iter().for_each(Thread::kill);
     }
 }

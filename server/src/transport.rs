@@ -102,6 +102,24 @@ impl Transport {
         }
     }
 
+    /// How many bytes have arrived and are not read yet; 0 where nobody knows.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(stream) => stream.unread_bytes().unwrap_or(0),
+            #[cfg(test)]
+            Transport::Twin(twin) => twin.unread(),
+        }
+    }
+
+    /// How many bytes were written and the peer's system has not acknowledged yet; 0 where nobody knows.
+    pub(crate) fn unacknowledged_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(stream) => stream.unacknowledged_bytes().unwrap_or(0),
+            #[cfg(test)]
+            Transport::Twin(twin) => twin.unacknowledged(),
+        }
+    }
+
     /// From now on a call that would have to wait fails with `TimedOut`; who waits now is woken.
     pub(crate) fn expire(&self) {
         match self {

@@ -187,7 +187,14 @@ fn a_handler_has_the_stack_that_the_settings_say_and_a_size_that_does_not_exist_
 
 /// Limits short enough for a test.
 fn short(limit: Duration) -> TimeLimits {
-    TimeLimits { head: limit, keep_alive_idle: limit, body: limit, write: limit, linger: limit }
+    TimeLimits {
+        head: limit,
+        keep_alive_idle: limit,
+        body: limit,
+        write: limit,
+        linger: limit,
+        ..TimeLimits::default()
+    }
 }
 
 const SHORT: Duration = Duration::from_millis(200);

@@ -47,6 +47,8 @@ const SERVER: &[&[&str]] = &[
     &["upgrade"],
     &["load"],
     &["shutdown"],
+    &["admission"],
+    &["refusal"],
     &["settings"],
     &["http1::persistence"],
     &["http1::head"],

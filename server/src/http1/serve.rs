@@ -20,8 +20,10 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::buffer::Input;
+use crate::error::Error;
 use crate::handler::Handler;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
@@ -34,7 +36,7 @@ use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version};
 use crate::request::Request;
-use crate::response::{Body, FilePart, Response, StreamBody};
+use crate::response::{Body, FilePart, IntoResponse as _, Response, StreamBody};
 use crate::timeout::{Phase, ServerId};
 use crate::upgrade::{Upgrade, Upgraded};
 
@@ -43,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) id: ServerId,
     pub(crate) handler: Box<dyn Handler>,
     pub(crate) limits: Limits,
+    /// How long a handler may take, if that is limited.
+    pub(crate) handler_limit: Option<Duration>,
     /// The `Server` line, or nothing.
     pub(crate) server_line: Box<[u8]>,
     /// The server is shutting down: answer what was received, and close.
@@ -148,7 +152,7 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
         return After::Close;
     }
     let mut expects_continue = head.expect_continue && input.is_empty();
-    wire.activity().enter(Phase::Handler);
+    wire.activity().begin_request();
     let answer = Answer {
         version: head.version,
         asked: head.options.persistence(head.version),
@@ -156,7 +160,7 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     };
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
     let mut response = None;
-    let response = call(&*service.handler, &mut request, &mut response);
+    let response = call(wire, service, &mut request, &mut response);
     if response.is_upgrade() && may_switch(&request, response) {
         return switch(wire, service, input, &mut body, expects_continue, answer, response);
     }
@@ -211,19 +215,37 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
 /// from frame to frame would show. A panic in the handler is a 500; a kill goes on unwinding.
 #[inline]
 fn call<'s>(
-    handler: &dyn Handler,
+    wire: &Wire,
+    service: &Service,
     request: &mut Request<'_>,
     slot: &'s mut Option<Response>,
 ) -> &'s mut Response {
+    if let Some(limit) = service.handler_limit {
+        wire.activity().set_handler_deadline(Instant::now().checked_add(limit));
+    }
     // The request is only read and its body closed after a panic; both stay consistent at every step.
     let outcome = bast::catch_unwind(AssertUnwindSafe(|| {
-        *slot = Some(handler.handle(request));
+        let handled = within(wire.activity().handler_deadline(), || {
+            *slot = Some(service.handler.handle(request));
+        });
+        if let Err(elapsed) = handled {
+            *slot = Some(Error::from(elapsed).into_response());
+        }
     }));
     if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
         log_failure(request, outcome, slot.as_ref());
         *slot = Some(internal_error());
     }
     slot.as_mut().expect("serve: a handler returned without a response")
+}
+
+/// Runs code of the application until the deadline at most.
+#[inline]
+fn within<R>(deadline: Option<Instant>, body: impl FnOnce() -> R) -> Result<R, bast::Elapsed> {
+    match deadline {
+        None => Ok(body()),
+        Some(deadline) => bast::timeout_at(deadline, body),
+    }
 }
 
 /// Says in the log why a handler's response is not sent. A kill, and the end of a limit further out, go on unwinding.
@@ -311,6 +333,7 @@ fn respond(
     let persistence = if answer.asked == Persistence::Close
         || response.closes()
         || length == Length::UntilClose
+        || wire.activity().requests() >= service.limits.requests_per_connection_max
         || !can_finish(body, expects_continue, service)
         || (service.is_draining() && !another_head_received(wire, service, input, body))
     {
@@ -578,7 +601,10 @@ fn produce(wire: &Wire, stream: StreamBody, length: Length) -> io::Result<()> {
     let Some(mut writer) = BodyWriter::new(wire, length) else { return Ok(()) };
     let before = wire.activity().phase();
     wire.activity().enter(Phase::Handler);
-    let produced = bast::catch_unwind(AssertUnwindSafe(|| (stream.produce)(&mut writer)));
+    let produced = bast::catch_unwind(AssertUnwindSafe(|| {
+        within(wire.activity().handler_deadline(), || (stream.produce)(&mut writer))
+            .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
+    }));
     wire.activity().enter(before);
     match produced {
         Ok(Ok(())) => {

@@ -34,6 +34,8 @@ pub(crate) struct Twin {
     /// After the script the client neither sends nor closes.
     silent: Cell<bool>,
     expired: Cell<bool>,
+    /// So much of the output was not acknowledged by the client.
+    unacknowledged: Cell<usize>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -85,6 +87,11 @@ impl Twin {
     /// What the client sent and the server did not read.
     pub(crate) fn unread(&self) -> usize {
         self.script.borrow().iter().map(Vec::len).sum()
+    }
+
+    /// From now on the client has not acknowledged so many bytes.
+    pub(crate) fn set_unacknowledged(&self, bytes: usize) {
+        self.unacknowledged.set(bytes);
     }
 
     fn record(&self, bytes: &[u8]) {
@@ -159,6 +166,10 @@ impl Twin {
             self.silent.set(false);
         }
         self.events.borrow_mut().push(Event::ShutDown);
+    }
+
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.unacknowledged.get()
     }
 
     pub(super) fn expire(&self) {

@@ -24,6 +24,7 @@ fn service(handler: impl Handler) -> Service {
         id: ServerId::next(),
         handler: Box::new(handler),
         limits: limits(),
+        handler_limit: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
         unix_seconds: || 784_111_777,
