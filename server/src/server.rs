@@ -134,10 +134,7 @@ impl Server {
             Builder::new().stack_size(bytes).spawn(|| {})?;
         }
         let runtime = bast::Handle::current();
-        let server_line = match settings.server_name {
-            "" => String::new(),
-            name => format!("Server: {name}\r\n"),
-        };
+        let server_line = settings.server_line();
         let shared = Arc::new(Shared {
             load: LoadTable::new(runtime.capabilities()),
             runtime,
@@ -146,7 +143,7 @@ impl Server {
                 id: ServerId::next(),
                 handler,
                 limits: settings.limits,
-                server_line: server_line.into_bytes().into(),
+                server_line,
                 draining: AtomicBool::new(false),
                 unix_seconds: bast::time::coarse_unix_seconds,
             },

@@ -45,6 +45,7 @@ impl Twin {
     }
 
     /// The same client, but it never closes.
+    #[cfg(test)]
     pub(crate) fn silent(script: &[&[u8]]) -> Rc<Twin> {
         let twin = Twin::new(script);
         twin.silent.set(true);
@@ -52,15 +53,18 @@ impl Twin {
     }
 
     /// Adds to what the client sends.
+    #[cfg(test)]
     pub(crate) fn push(&self, part: &[u8]) {
         self.script.borrow_mut().push_back(part.to_vec());
     }
 
+    #[cfg(test)]
     pub(crate) fn events(&self) -> Vec<Event> {
         self.events.borrow().clone()
     }
 
     /// The outputs, one for each system call.
+    #[cfg(test)]
     pub(crate) fn sends(&self) -> Vec<String> {
         self.events
             .borrow()
@@ -73,17 +77,30 @@ impl Twin {
     }
 
     /// All output.
+    #[cfg(test)]
     pub(crate) fn output(&self) -> String {
         self.sends().concat()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_expired(&self) -> bool {
         self.expired.get()
     }
 
     /// What the client sent and the server did not read.
+    #[cfg(test)]
     pub(crate) fn unread(&self) -> usize {
         self.script.borrow().iter().map(Vec::len).sum()
+    }
+
+    /// All output as it is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn output_bytes(&self) -> Vec<u8> {
+        let events = self.events.borrow();
+        let sent = events
+            .iter()
+            .filter_map(|event| if let Event::Sent(bytes) = event { Some(&bytes[..]) } else { None });
+        sent.collect::<Vec<_>>().concat()
     }
 
     fn record(&self, bytes: &[u8]) {
