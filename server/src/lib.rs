@@ -58,6 +58,8 @@ mod server;
 mod settings;
 mod shared;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeout;
 mod transport;
 mod upgrade;

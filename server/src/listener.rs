@@ -28,7 +28,9 @@ pub(crate) fn accept_all(shared: &Arc<Shared>) {
     loop {
         if shared.admission.overload == Overload::Wait {
             let admission = &shared.admission;
-            admission.departures.wait_until(|| shared.is_stopping() || admission.has_room(shared.load.total()));
+            admission
+                .departures
+                .wait_until(|| shared.is_stopping() || admission.has_room(shared.load.total()));
         }
         let admitted = match shared.listener.accept() {
             Ok((stream, peer)) => admit(shared, stream, peer),

@@ -76,6 +76,7 @@ const SERVER: &[&[&str]] = &[
     &["file::files"],
     &["router"],
     &["http1::serve"],
+    &["testing"],
     &["shared"],
     &["connection"],
     &["listener"],

@@ -37,6 +37,7 @@ use crate::limits::Limits;
 use crate::message::{Status, Version};
 use crate::request::Request;
 use crate::response::{Body, FilePart, IntoResponse as _, Response, StreamBody};
+use crate::settings::Settings;
 use crate::timeout::{Phase, ServerId};
 use crate::upgrade::{Upgrade, Upgraded};
 
@@ -56,6 +57,19 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// What connections share that `handler` answers.
+    pub(crate) fn new(handler: Box<dyn Handler>, settings: &Settings) -> Service {
+        Service {
+            id: ServerId::next(),
+            handler,
+            limits: settings.limits.clone(),
+            handler_limit: settings.time_limits.handler,
+            server_line: settings.server_line(),
+            draining: AtomicBool::new(false),
+            unix_seconds: bast::time::coarse_unix_seconds,
+        }
+    }
+
     fn is_draining(&self) -> bool {
         // Relaxed: the flag carries no data. A connection that misses it is expired by its capability's registry.
         self.draining.load(Ordering::Relaxed)

@@ -48,6 +48,7 @@ impl Twin {
     }
 
     /// The same client, but it never closes.
+    #[cfg(test)]
     pub(crate) fn silent(script: &[&[u8]]) -> Rc<Twin> {
         let twin = Twin::new(script);
         twin.silent.set(true);
@@ -55,15 +56,18 @@ impl Twin {
     }
 
     /// Adds to what the client sends.
+    #[cfg(test)]
     pub(crate) fn push(&self, part: &[u8]) {
         self.script.borrow_mut().push_back(part.to_vec());
     }
 
+    #[cfg(test)]
     pub(crate) fn events(&self) -> Vec<Event> {
         self.events.borrow().clone()
     }
 
     /// The outputs, one for each system call.
+    #[cfg(test)]
     pub(crate) fn sends(&self) -> Vec<String> {
         self.events
             .borrow()
@@ -76,10 +80,12 @@ impl Twin {
     }
 
     /// All output.
+    #[cfg(test)]
     pub(crate) fn output(&self) -> String {
         self.sends().concat()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_expired(&self) -> bool {
         self.expired.get()
     }
@@ -90,8 +96,19 @@ impl Twin {
     }
 
     /// From now on the client has not acknowledged so many bytes.
+    #[cfg(test)]
     pub(crate) fn set_unacknowledged(&self, bytes: usize) {
         self.unacknowledged.set(bytes);
+    }
+
+    /// All output as it is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn output_bytes(&self) -> Vec<u8> {
+        let events = self.events.borrow();
+        let sent = events
+            .iter()
+            .filter_map(|event| if let Event::Sent(bytes) = event { Some(&bytes[..]) } else { None });
+        sent.collect::<Vec<_>>().concat()
     }
 
     fn record(&self, bytes: &[u8]) {
