@@ -37,6 +37,7 @@ use crate::limits::Limits;
 use crate::message::{Status, Version};
 use crate::request::Request;
 use crate::response::{Body, FilePart, IntoResponse as _, Response, StreamBody};
+use crate::sent::Extras;
 use crate::settings::Settings;
 use crate::timeout::{Phase, ServerId};
 use crate::upgrade::{Upgrade, Upgraded};
@@ -85,6 +86,8 @@ enum After {
     Idle,
     /// Close at once: all that was received was answered, or nothing can be sent.
     Close,
+    /// The same where the response could not be sent as a whole.
+    Broken,
     /// Close so that the client can read the answer although it may still be sending.
     Linger,
     /// What comes now is no HTTP.
@@ -100,7 +103,7 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
             match exchange(wire, service, &peer, buffers.input()) {
                 After::Request => {}
                 After::Idle => break,
-                After::Close => return,
+                After::Close | After::Broken => return,
                 After::Linger => return linger(wire, service, buffers.input()),
                 After::Upgrade(upgrade) => {
                     let received = buffers.input().unread().to_vec();
@@ -175,10 +178,34 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
     let mut response = None;
     let response = call(wire, service, &mut request, &mut response);
-    if response.is_upgrade() && may_switch(&request, response) {
-        return switch(wire, service, input, &mut body, expects_continue, answer, response);
+    let switches = response.is_upgrade() && may_switch(&request, response);
+    let extras = request.take_extras();
+    let mut conclude = |response| {
+        if switches {
+            switch(wire, service, input, &mut body, expects_continue, answer, response)
+        } else {
+            respond(wire, service, input, &mut body, expects_continue, answer, response)
+        }
+    };
+    let Some(extras) = extras else { return conclude(response) };
+    wire.begin_exchange();
+    let mut ending = Ending { wire, extras, is_whole: false };
+    let after = conclude(response);
+    ending.is_whole = !matches!(after, After::Broken);
+    after
+}
+
+/// Tells the observers of an exchange what became of it, also where its thread is killed meanwhile.
+struct Ending<'w> {
+    wire: &'w Wire,
+    extras: Box<Extras>,
+    is_whole: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.extras.outcome = self.wire.outcome(self.is_whole);
     }
-    respond(wire, service, input, &mut body, expects_continue, answer, response)
 }
 
 /// Why there is no head.
@@ -358,7 +385,7 @@ fn respond(
     if send(wire, service, Form::new(answer, length, persistence), response).is_err() {
         // Closing without the rest of a body that was announced is how the client learns that it is not whole.
         let _ = wire.flush();
-        return After::Close;
+        return After::Broken;
     }
     let next = if persistence == Persistence::Close {
         // Who has sent no more than what was answered loses nothing when the socket is closed; during a drain the
@@ -523,6 +550,7 @@ fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> 
         };
         head.encode(&mut output.bytes);
     });
+    wire.begin_body(&output, response.status());
     if form.head_only || form.length == Length::Absent {
         return Ok(());
     }
@@ -688,4 +716,4 @@ fn linger(wire: &Wire, service: &Service, input: &mut Input) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

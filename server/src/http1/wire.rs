@@ -7,7 +7,7 @@
 //! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself.
 #![forbid(unsafe_code)]
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::BorrowedFd;
@@ -15,6 +15,8 @@ use std::rc::Rc;
 
 use crate::buffer::{Buffers, Input};
 use crate::http1::encode;
+use crate::message::Status;
+use crate::sent::Outcome;
 use crate::timeout::{Activity, Phase};
 
 /// Output is sent as soon as this much is held.
@@ -25,6 +27,8 @@ pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
 pub(crate) struct Wire {
     activity: Rc<Activity>,
     output: RefCell<Output>,
+    /// The response that was begun last: its status, and where in all bytes its body begins.
+    begun: Cell<(Option<Status>, u64)>,
 }
 
 /// Bytes to be sent.
@@ -57,7 +61,7 @@ impl Output {
 
 impl Wire {
     pub(crate) fn new(activity: Rc<Activity>) -> Wire {
-        Wire { activity, output: RefCell::default() }
+        Wire { activity, output: RefCell::default(), begun: Cell::new((None, 0)) }
     }
 
     pub(crate) fn activity(&self) -> &Activity {
@@ -80,6 +84,28 @@ impl Wire {
     #[inline]
     pub(crate) fn output(&self) -> RefMut<'_, Output> {
         self.output.borrow_mut()
+    }
+
+    /// A response's head was composed into `output`: what follows is its body.
+    #[inline]
+    pub(crate) fn begin_body(&self, output: &Output, status: Status) {
+        self.begun.set((Some(status), self.activity.sent_bytes() + output.bytes.len() as u64));
+    }
+
+    /// No response has begun yet.
+    pub(crate) fn begin_exchange(&self) {
+        self.begun.set((None, 0));
+    }
+
+    /// What has become of the response that was begun. What is held counts as sent.
+    pub(crate) fn outcome(&self, is_whole: bool) -> Outcome {
+        let (status, body_at) = self.begun.get();
+        // The output is borrowed where its sending was interrupted.
+        let (held, failed) =
+            self.output.try_borrow().map_or((0, true), |output| (output.bytes.len() as u64, output.failed));
+        let body_bytes =
+            if status.is_some() { (self.activity.sent_bytes() + held).saturating_sub(body_at) } else { 0 };
+        Outcome { status, body_bytes, is_whole: is_whole && !failed }
     }
 
     /// How many bytes are held.
