@@ -42,6 +42,9 @@ mod dump;
 mod error;
 mod extensions;
 pub mod file;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod http1;
 mod limits;

@@ -58,6 +58,7 @@ const SERVER: &[&[&str]] = &[
     &["http1::request_line"],
     &["http1::fields"],
     &["http1::parse"],
+    &["http1::chunk_extension"],
     &["http1::body"],
     &["http1::preamble"],
     &["http1::encode"],
@@ -84,6 +85,7 @@ const SERVER: &[&[&str]] = &[
     &["listener"],
     &["server"],
     &["http1", "file", ""],
+    &["fuzzing"],
 ];
 
 fn runtime() -> Crate {

@@ -370,6 +370,10 @@ fn respond(
     answer: Answer,
     response: &mut Response,
 ) -> After {
+    if response.status() == Status::RESET_CONTENT {
+        // "A server MUST NOT generate content in a 205 response" (RFC 9110 §15.3.6); its length is still said.
+        drop(response.take_body());
+    }
     let length = length_of(response, answer);
     let persistence = if answer.asked == Persistence::Close
         || response.closes()
