@@ -261,6 +261,12 @@ impl Running {
         Ok(())
     }
 
+    /// The process that was started: the server itself, unless it runs under another program.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time used by it and its child processes.
     ///
     /// # Errors
