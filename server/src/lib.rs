@@ -36,6 +36,8 @@
 mod buffer;
 mod class;
 mod connection;
+#[doc(hidden)]
+pub mod constant;
 mod date;
 mod dump;
 mod error;
@@ -60,15 +62,17 @@ mod timeout;
 mod transport;
 mod upgrade;
 
+pub use constant::Constant;
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
+pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
 pub use limits::Limits;
 pub use message::{Method, Status, Version};
 pub use middleware::{Next, With};
-pub use request::{BodyReader, Request};
+pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
 pub use server::{Server, ServerHandle};
