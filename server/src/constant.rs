@@ -84,6 +84,10 @@ macro_rules! constant_response {
     }};
 }
 
+/// By a path, for the tests of other modules.
+#[cfg(test)]
+pub(crate) use constant_response;
+
 /// A body given to the macro, as text or as bytes.
 #[doc(hidden)]
 #[derive(Debug)]

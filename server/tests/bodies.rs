@@ -183,8 +183,9 @@ fn a_stream_to_a_1_0_client_that_fails_is_no_end_of_the_stream() {
 #[test]
 fn many_large_parts_arrive_in_order() {
     const PARTS: usize = 5000;
-    let server = start(settings(), |_: &mut Request<'_>| {
-        Response::parts("a/b", pattern(PARTS * 4000).chunks(4000).map(|part| Bytes::from(part.to_vec())))
+    let whole = pattern(PARTS * 4000);
+    let server = start(settings(), move |_: &mut Request<'_>| {
+        Response::parts("a/b", whole.chunks(4000).map(|part| Bytes::from(part.to_vec())))
     });
     let mut client = server.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");

@@ -102,6 +102,7 @@ impl Wire {
         /// So many slices need no memory of their own: what is held, and most bodies.
         const FEW: usize = 4;
         self.send_once(&mut self.output.borrow_mut(), |held| {
+            #[expect(clippy::redundant_closure, reason = "the slices live no longer than what is held")]
             let slices = iter::once(IoSlice::new(held)).chain(parts.map(|part| IoSlice::new(part)));
             if slices.size_hint().1.is_some_and(|count| count <= FEW) {
                 let mut few = [IoSlice::new(&[]); FEW];

@@ -4,8 +4,7 @@
 use std::io::IoSlice;
 
 use super::*;
-use crate::constant::Constant;
-use crate::constant_response;
+use crate::constant::{Constant, constant_response};
 use crate::response::Bytes;
 
 /// A body of some parts, empty ones among them.
