@@ -37,6 +37,8 @@ mod admission;
 mod buffer;
 mod class;
 mod connection;
+#[doc(hidden)]
+pub mod constant;
 mod date;
 mod dump;
 mod error;
@@ -69,15 +71,17 @@ mod timeout;
 mod transport;
 mod upgrade;
 
+pub use constant::Constant;
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
+pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
 pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
 pub use middleware::{Middleware, Next, With};
-pub use request::{BodyReader, Request};
+pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
 pub use sent::Sent;

@@ -580,6 +580,9 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
     assert_eq!(codes(&answer(guarded, &[GET])), [403], "a middleware may answer itself");
 }
 
+mod bodies;
+mod duplex;
+mod interim;
 mod upgrade;
 
 mod routes {
