@@ -33,9 +33,12 @@
 //! is info or a warning; what a client did wrong is debug.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod buffer;
 mod class;
 mod connection;
+#[doc(hidden)]
+pub mod constant;
 mod date;
 mod dump;
 mod error;
@@ -51,30 +54,38 @@ mod listener;
 mod load;
 mod message;
 mod middleware;
+mod pattern;
 mod percent;
 mod printable;
+mod refusal;
 mod request;
 mod response;
 mod router;
+mod sent;
 mod server;
 mod settings;
 mod shared;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeout;
 mod transport;
 mod upgrade;
 
+pub use constant::Constant;
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
+pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
-pub use limits::Limits;
+pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
-pub use middleware::{Next, With};
-pub use request::{BodyReader, Request};
+pub use middleware::{Middleware, Next, With};
+pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
+pub use sent::Sent;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use timeout::TimeLimits;
