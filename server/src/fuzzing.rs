@@ -1,7 +1,7 @@
 //! Ways into the server for the fuzz targets of `tests/fuzz`, which else see only what every program sees. It is there under
 //! `--cfg fuzzing` alone, and no part of the library.
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "nobody but the fuzz targets sees this")]
+#![allow(missing_docs, reason = "nobody but the fuzz targets sees this")]
 
 use crate::handler::Handler;
 use crate::http1::serve::{Service, serve};
