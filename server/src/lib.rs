@@ -36,12 +36,17 @@
 mod buffer;
 mod class;
 mod connection;
+mod cookie;
 mod date;
 mod dump;
 mod error;
+mod extract;
 pub mod file;
 mod handler;
+pub mod html;
 mod http1;
+#[cfg(feature = "http-types")]
+pub mod http_types;
 mod limits;
 mod listener;
 mod load;
@@ -60,6 +65,7 @@ pub mod testing;
 mod timeout;
 mod transport;
 
+pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;
 pub use error::Error;
 pub use handler::Handler;

@@ -148,6 +148,14 @@ impl<'c> Request<'c> {
             .ok_or_else(|| Error::bad_request(format!("path parameter {name:?} is malformed")))
     }
 
+    /// The parameters of the route in their order: names, and values as they stand in the path.
+    #[cfg(feature = "json")]
+    pub(crate) fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        let names = self.params.as_ref().and_then(|params| params.names.as_deref()).unwrap_or_default();
+        let values = self.params.iter().flat_map(|params| params.values);
+        names.iter().zip(values).map(|(name, (from, to))| (&**name, &self.path()[from as usize..to as usize]))
+    }
+
     /// Keeps what the router found.
     pub(crate) fn set_params(&mut self, params: Params) {
         self.params = Some(params);
