@@ -35,6 +35,7 @@
 
 mod buffer;
 mod class;
+pub mod client;
 mod connection;
 mod date;
 mod dump;

@@ -75,6 +75,7 @@ const SERVER: &[&[&str]] = &[
     &["shared"],
     &["connection"],
     &["listener"],
+    &["client"],
     &["server"],
     &["http1", "file", ""],
 ];
