@@ -117,6 +117,9 @@ impl Body {
             return;
         }
         let bytes_max = open.connection.shared.limits.drain_bytes_max;
+        if open.promised() > bytes_max {
+            return;
+        }
         // One more, so that an end exactly at the limit is seen.
         let _ = io::copy(&mut (&mut self).take(bytes_max.saturating_add(1)), &mut io::sink());
     }
@@ -127,10 +130,7 @@ impl Body {
             return if self.is_done() { Ok(Vec::new()) } else { Err(Error::cut_off()) };
         };
         let bytes_max = open.connection.shared.limits.collected_bytes_max;
-        let promised = match &open.decoder {
-            Decoder::Framed(decoder) => decoder.sized_left().unwrap_or(0),
-            Decoder::UntilClose(_) => 0,
-        };
+        let promised = open.promised();
         if promised > bytes_max {
             return Err(TOO_LARGE);
         }
@@ -175,6 +175,14 @@ impl Read for Body {
 }
 
 impl Open {
+    /// How many bytes will come where the length is known, else 0.
+    fn promised(&self) -> u64 {
+        match &self.decoder {
+            Decoder::Framed(decoder) => decoder.sized_left().unwrap_or(0),
+            Decoder::UntilClose(_) => 0,
+        }
+    }
+
     fn read(&mut self, room: &mut [u8]) -> Result<Progress, Error> {
         loop {
             let left = match &self.decoder {
