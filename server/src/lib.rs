@@ -33,6 +33,7 @@
 //! is info or a warning; what a client did wrong is debug.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod buffer;
 mod class;
 pub mod client;
@@ -40,6 +41,7 @@ mod connection;
 mod date;
 mod dump;
 mod error;
+mod extensions;
 pub mod file;
 mod handler;
 mod http1;
@@ -49,6 +51,7 @@ mod load;
 mod message;
 mod middleware;
 mod percent;
+mod refusal;
 mod request;
 mod response;
 mod router;
@@ -56,14 +59,18 @@ mod server;
 mod settings;
 mod shared;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeout;
 mod transport;
+mod upgrade;
 
 pub use dump::dump_handler;
 pub use error::Error;
+pub use extensions::Extensions;
 pub use handler::Handler;
 pub use http1::stream::BodyWriter;
-pub use limits::Limits;
+pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
 pub use middleware::{Next, With};
 pub use request::{BodyReader, Request};
@@ -72,6 +79,7 @@ pub use router::Router;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use timeout::TimeLimits;
+pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.
 #[cfg(doctest)]
