@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod demo;
+pub mod gateway;
 pub mod logger;
 pub mod side_runtime;
