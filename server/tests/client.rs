@@ -984,6 +984,29 @@ fn a_connection_that_changes_its_protocol_is_handed_over() {
 }
 
 #[test]
+fn a_server_of_ours_changes_its_protocol() {
+    let server = start(|_: &mut Request<'_>| {
+        Response::upgrade("shout", |mut raw| {
+            let mut text = [0; 5];
+            while raw.read_exact(&mut text).is_ok() && raw.write_all(&text.to_ascii_uppercase()).is_ok() {}
+        })
+    });
+    green(move || {
+        let response = Client::new().get(&server.url).upgrade("shout").send().unwrap();
+        let mut raw = response.into_upgraded().expect("a raw connection");
+        for word in [b"hello", b"world"] {
+            raw.write_all(word).unwrap();
+            let mut text = [0; 5];
+            raw.read_exact(&mut text).unwrap();
+            assert_eq!(text, *word.to_ascii_uppercase());
+        }
+        let (received, stream) = raw.into_parts();
+        assert!(received.is_empty());
+        stream.shutdown(Shutdown::Both).unwrap();
+    });
+}
+
+#[test]
 fn a_server_that_does_not_change_its_protocol_answers_as_ever() {
     green(|| {
         let script = script(vec![answers(OK)]);

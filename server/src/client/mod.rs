@@ -90,7 +90,6 @@ impl Client {
     }
 
     /// A client to be set up.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder {
             limits: Limits::default(),

@@ -208,9 +208,9 @@ fn what_is_accepted_httparse_understands_alike() {
                 for insert in [false, true] {
                     let mut bytes = seed.as_bytes().to_vec();
                     if insert {
-                        bytes.insert(at, byte)
+                        bytes.insert(at, byte);
                     } else {
-                        bytes[at] = byte
+                        bytes[at] = byte;
                     }
                     let Ok(Some((head, len))) =
                         parse(&bytes, &mut Scan::default(), false, &Limits::default())
