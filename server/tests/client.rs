@@ -567,9 +567,14 @@ fn a_request_that_may_have_had_an_effect_is_not_repeated() {
 #[test]
 fn a_body_follows_a_100() {
     green(|| {
+        let (seen, hinted) = mpsc::channel();
         let script = script(vec![Box::new(|mut peer| {
             assert!(peer.head().contains("\r\nExpect: 100-continue\r\nContent-Length: 4"));
-            assert!(peer.received.is_empty(), "nothing comes before the 100");
+            // An interim response of another kind is no leave.
+            peer.say("HTTP/1.1 103 Early Hints\r\n\r\n");
+            hinted.recv().expect("the client has seen it");
+            assert!(peer.stream.set_nonblocking(true).is_ok() && peer.stream.peek(&mut [0]).is_err());
+            peer.stream.set_nonblocking(false).expect("a stream that waits");
             peer.say("HTTP/1.1 100 Continue\r\n\r\n");
             assert_eq!(peer.body(4), b"body");
             peer.say(OK);
@@ -578,7 +583,13 @@ fn a_body_follows_a_100() {
         let client = Client::builder()
             .time_limits(TimeLimits { continue_wait: LONG, ..TimeLimits::default() })
             .build();
-        let response = client.post(script.url("/")).expect_continue().body("body").send().unwrap();
+        let response = client
+            .post(script.url("/"))
+            .expect_continue()
+            .on_interim(move |_, _| drop(seen.send(())))
+            .body("body")
+            .send()
+            .unwrap();
         assert_eq!(response.text().unwrap(), "ok");
         assert_eq!(client.idle_connections(), 1);
         drop(client);
@@ -737,6 +748,53 @@ fn an_answer_that_is_no_error_does_not_end_the_sending() {
 
 /// A server that may wait for the client to have failed.
 type Waiting = fn(Peer, mpsc::Receiver<()>);
+
+#[test]
+fn a_request_and_its_response_stream_at_the_same_time() {
+    const BYTES: usize = 16 << 20;
+    green(|| {
+        // Takes nothing more before what it has said was taken.
+        let script = script(vec![Box::new(|mut peer| {
+            peer.head();
+            peer.say("HTTP/1.1 200 OK\r\n\r\n");
+            for _ in 0..BYTES >> 12 {
+                let piece = peer.body(1 << 12);
+                peer.say(piece);
+            }
+        })]);
+        let client = Client::new();
+        let upload = client.post(script.url("/")).content_length(BYTES as u64).start().unwrap();
+        let (mut request, answer) = upload.duplex().unwrap();
+        let writing = bast::spawn(move || {
+            io::copy(&mut Endless.take(BYTES as u64), &mut request).expect("all is taken");
+            request.finish()
+        });
+        let body = answer.wait().unwrap().read_to_vec().unwrap();
+        assert!(body == vec![b'x'; BYTES]);
+        writing.join().unwrap().unwrap();
+        assert_eq!(client.idle_connections(), 0);
+        script.ends();
+    });
+}
+
+#[test]
+fn a_duplex_request_that_is_not_finished_is_broken_off() {
+    green(|| {
+        let script = script(vec![Box::new(|mut peer| {
+            peer.head();
+            assert_eq!(peer.until(b"half\r\n"), "0004\r\n");
+            assert_eq!(peer.receive(), 0, "and no last chunk");
+            peer.say(OK);
+        })]);
+        let upload = Client::new().post(script.url("/")).start().unwrap();
+        let (mut request, answer) = upload.duplex().unwrap();
+        request.write_all(b"half").unwrap();
+        request.flush().unwrap();
+        drop(request);
+        assert_eq!(answer.wait().unwrap().text().unwrap(), "ok");
+        script.ends();
+    });
+}
 
 fn every_limit_of_time_passes() {
     let silent: Waiting = |peer, _| drop(peer.closed());

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -158,7 +158,8 @@ impl Connection {
                 Ok(Some(count))
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                since.get_or_insert_with(|| Instant::now() - LOOK.min(patience));
+                // Counted from the end of the first wait, so up to a look late: no clock is read for writes that do not wait.
+                since.get_or_insert_with(Instant::now);
                 Ok(None)
             }
             Err(error) => Err(failed(error, Wait::Write)),
@@ -174,6 +175,27 @@ impl Connection {
         let Connection { stream, buffers, shared, authority, .. } = self;
         drop(buffers);
         shared.pool.put(authority, stream);
+    }
+
+    /// Another handle of the same connection, with buffers of its own, for another thread.
+    ///
+    /// # Errors
+    /// The stream has no second handle to give.
+    pub(super) fn second(&self) -> io::Result<Connection> {
+        Ok(Connection {
+            stream: self.stream.try_clone()?,
+            buffers: Lent(Some(Buffers::take())),
+            shared: Arc::clone(&self.shared),
+            authority: self.authority.clone(),
+            is_reused: self.is_reused,
+            deadline: self.deadline,
+        })
+    }
+
+    /// Tells the server that nothing more will come.
+    pub(super) fn end_sending(&self) {
+        // Whoever has closed already needs not be told.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// The stream, without limits of time, and what was received and not read.

@@ -156,6 +156,11 @@ impl Error {
         self.kind == Kind::Closed
     }
 
+    /// Did the time for the whole exchange pass?
+    pub(super) fn is_total(&self) -> bool {
+        self.kind == Kind::Timeout(Wait::Total)
+    }
+
     /// The same as what `Read` and `Write` return. Its kind says the main thing, the error is inside.
     pub(super) fn into_io(self) -> io::Error {
         let kind = match self.kind {

@@ -55,6 +55,7 @@ mod request;
 mod response;
 mod sending;
 mod upgraded;
+mod upload;
 mod url;
 
 use std::fmt;
@@ -70,9 +71,10 @@ pub use body::Body;
 pub use error::Error;
 pub use headers::Headers;
 pub use limits::{Limits, TimeLimits};
-pub use request::{Request, Upload};
+pub use request::Request;
 pub use response::Response;
 pub use upgraded::Upgraded;
+pub use upload::{DuplexAnswer, DuplexWriter, Upload};
 
 /// Makes requests, and keeps idle connections for them.
 ///

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use super::headers::{Headers, Lines};
 use super::prepared::{Prepared, is_reserved};
 use super::redirect::{self, Content};
 use super::response::Response;
-use super::sending::{Length, Sending};
+use super::sending::{Length, OnInterim, Sending};
+use super::upload::Upload;
 use super::url::Url;
 use crate::class::{is_field_value, is_token};
 use crate::http1::request_line::is_authority;
@@ -36,7 +37,7 @@ pub struct Request {
     accepts_trailers: bool,
     redirects_max: u32,
     total: Option<Duration>,
-    on_interim: Option<super::sending::OnInterim>,
+    on_interim: Option<OnInterim>,
     /// The first thing that cannot be sent.
     refused: Option<Error>,
 }
@@ -215,15 +216,7 @@ impl Request {
     /// [was announced](Request::content_length). The server sees a body that was cut off then.
     pub fn send_reader(self, mut reader: impl Read) -> Result<Response, Error> {
         let mut upload = self.start()?;
-        let mut piece = vec![0; PIECE_BYTES];
-        while !upload.sending.is_stopped() {
-            match reader.read(&mut piece) {
-                Ok(0) => break,
-                Ok(count) => upload.sending.write(&piece[..count])?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(error)),
-            }
-        }
+        upload.copy_from(&mut reader)?;
         upload.finish()
     }
 
@@ -237,7 +230,7 @@ impl Request {
         }
         let length = self.length.map_or(Length::Chunked, Length::Sized);
         let sending = Sending::begin(&self.prepare()?, length, false)?;
-        Ok(Upload { sending, trailers: Lines::default(), is_chunked: length == Length::Chunked })
+        Ok(Upload::new(sending, length == Length::Chunked))
     }
 
     fn prepare(self) -> Result<Prepared, Error> {
@@ -259,9 +252,6 @@ impl Request {
         })
     }
 }
-
-/// How much of a reader is read at once.
-const PIECE_BYTES: usize = 16 << 10;
 
 /// Sends a request whose body is all there, a second time if that is allowed.
 fn send_bytes(prepared: &Prepared, body: Option<&Bytes>) -> Result<Response, Error> {
@@ -290,87 +280,5 @@ impl fmt::Debug for Request {
             .field("url", &self.url)
             .field("headers", &self.lines)
             .finish_non_exhaustive()
-    }
-}
-
-/// A request whose body is being written, made by [`Request::start`].
-///
-/// What is written is gathered, and sent when 16 KiB are there and by [`flush`](Write::flush). If the server answers early,
-/// with an error or a redirect, writing fails with `BrokenPipe`, and [`finish`](Upload::finish) has the answer. An answer
-/// that is none of these is kept until then: a server that sends much before it has the request, and a client that reads
-/// nothing before it has sent it, would wait for each other until the limit of writing. Dropped, it breaks the request
-/// off.
-#[must_use = "without `finish` the request is broken off"]
-pub struct Upload {
-    sending: Sending,
-    trailers: Lines,
-    is_chunked: bool,
-}
-
-impl Upload {
-    /// Adds a field behind the body (RFC 9110 §6.5).
-    ///
-    /// # Errors
-    /// The body is not sent in chunks; the field is malformed, or one that must not come so late (RFC 9110 §6.5.1).
-    pub fn trailer(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-        const TOO_LATE: [&str; 9] = [
-            "host",
-            "authorization",
-            "cookie",
-            "content-encoding",
-            "content-type",
-            "content-range",
-            "max-forwards",
-            "cache-control",
-            "range",
-        ];
-        if !self.is_chunked {
-            return Err(Error::request("trailers behind a body that is not chunked"));
-        }
-        if is_reserved(name) || TOO_LATE.iter().any(|field| name.eq_ignore_ascii_case(field)) {
-            return Err(Error::request("a field that must not be a trailer"));
-        }
-        if self.trailers.put(name, value.as_ref(), false) {
-            Ok(())
-        } else {
-            Err(Error::request("a malformed trailer"))
-        }
-    }
-
-    /// Ends the body and waits for the head of the response.
-    ///
-    /// # Errors
-    /// Less was written than announced; there is no response, or it is not one of HTTP/1.
-    pub fn finish(self) -> Result<Response, Error> {
-        self.sending.finish(&self.trailers)
-    }
-
-    fn is_open(&self) -> io::Result<()> {
-        if self.sending.is_stopped() {
-            return Err(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                "the server does not want the rest of the request",
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl Write for Upload {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.is_open()?;
-        self.sending.write(bytes).map_err(Error::into_io)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.is_open()?;
-        self.sending.flush().map_err(Error::into_io)
-    }
-}
-
-impl fmt::Debug for Upload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload").field("is_chunked", &self.is_chunked).finish_non_exhaustive()
     }
 }

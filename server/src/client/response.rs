@@ -108,8 +108,11 @@ impl Response {
     /// As [`read_to_vec`](Response::read_to_vec), and where it is not what `T` is made from.
     #[cfg(feature = "json")]
     pub fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, Error> {
-        serde_json::from_slice(&self.read_to_vec()?)
-            .map_err(|error| Error::content("it is not the JSON that was asked for").caused_by(error))
+        serde_json::from_slice(&self.read_to_vec()?).map_err(|error| {
+            // It may quote the server, and is meant for logs.
+            let cause = error.to_string().escape_debug().to_string();
+            Error::content("it is not the JSON that was asked for").caused_by(std::io::Error::other(cause))
+        })
     }
 
     /// Drops the response, and its body as [`Body::discard`] does.

@@ -55,6 +55,8 @@ pub(super) struct Sending {
     state: State,
     scan: Scan,
     interim: u32,
+    /// One of them was a 100.
+    may_continue: bool,
     /// A final response that came before the request was sent.
     early: Option<Head>,
     to_head: bool,
@@ -63,6 +65,8 @@ pub(super) struct Sending {
     on_interim: Option<OnInterim>,
     /// Where it goes.
     url: Url,
+    /// Another thread reads: this one only writes.
+    is_split: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,17 +115,38 @@ impl Sending {
             },
             scan: Scan::default(),
             interim: 0,
+            may_continue: false,
             early: None,
             to_head: prepared.is_head(),
             upgrades: prepared.upgrades(),
             closes: prepared.closes,
             on_interim: prepared.on_interim.clone(),
             url: prepared.url.clone(),
+            is_split: false,
         })
     }
 
     fn compose(&mut self, prepared: &Prepared, length: Length, expects: bool) {
         prepared.encode(length, expects, self.connection.output());
+    }
+
+    /// The two directions, for two threads: what writes, and what [reads](Sending::finish_reading).
+    ///
+    /// # Errors
+    /// There is no second handle of the connection.
+    pub(super) fn split(mut self) -> Result<(Sending, Sending), Error> {
+        let mut connection = self.connection.second().map_err(Error::io)?;
+        std::mem::swap(connection.output(), self.connection.output());
+        let writer = Sending {
+            connection,
+            state: self.state,
+            early: None,
+            on_interim: None,
+            url: self.url.clone(),
+            is_split: true,
+            ..self
+        };
+        Ok((writer, self))
     }
 
     /// Was the connection used before?
@@ -201,7 +226,7 @@ impl Sending {
                 Err(error) if error.is_closed() => self.state = State::Stopped,
                 Err(error) => return Err(error),
             }
-            if !bytes.is_empty() && !self.is_stopped() {
+            if !bytes.is_empty() && !self.is_stopped() && !self.is_split {
                 self.look()?;
             }
         }
@@ -237,18 +262,17 @@ impl Sending {
             if left.is_zero() {
                 return Ok(());
             }
-            match self.connection.fill(left, Wait::Write) {
+            match self.connection.fill(left, Wait::Head) {
                 Ok(0) => self.state = State::Stopped,
                 Ok(_) => {
-                    let interim = self.interim;
                     self.early = self.parse()?;
                     if self.early.is_some() {
                         self.state = State::Stopped;
-                    } else if self.interim > interim {
+                    } else if self.may_continue {
                         return Ok(());
                     }
                 }
-                Err(error) if error.is_timeout() && begin.elapsed() >= limit => return Ok(()),
+                Err(error) if error.is_timeout() && !error.is_total() => return Ok(()),
                 Err(error) if error.is_closed() => self.state = State::Stopped,
                 Err(error) => return Err(error),
             }
@@ -261,6 +285,15 @@ impl Sending {
     /// # Errors
     /// Less was written than announced, or there is no response.
     pub(super) fn finish(mut self, trailers: &Lines) -> Result<Response, Error> {
+        self.finish_writing(trailers)?;
+        self.finish_reading()
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// Less was written than announced, or a limit of time.
+    pub(super) fn finish_writing(&mut self, trailers: &Lines) -> Result<(), Error> {
         match self.state {
             State::Sized(0) => {}
             State::Sized(_) => return Err(Error::request("its body is shorter than was announced")),
@@ -277,11 +310,26 @@ impl Sending {
         if !self.is_stopped() {
             self.state = State::Done;
         }
+        Ok(())
+    }
+
+    /// Waits for the response. The connection can be used again only if the request was sent.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn finish_reading(mut self) -> Result<Response, Error> {
         let head = match self.early.take() {
             Some(head) => head,
             None => self.await_head()?,
         };
         self.respond(head)
+    }
+
+    /// The rest of the request will not come: the server learns that from the end of what is sent.
+    pub(super) fn break_off(&self) {
+        if self.state != State::Done {
+            self.connection.end_sending();
+        }
     }
 
     /// Waits for the head of the final response.
@@ -330,6 +378,7 @@ impl Sending {
                 return Ok(Some(head));
             }
             self.interim += 1;
+            self.may_continue |= head.status == Status::CONTINUE;
             if self.interim > INTERIM_MAX {
                 return Err(Error::too_large("interim responses without end"));
             }
