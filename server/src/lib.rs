@@ -36,6 +36,7 @@
 mod admission;
 mod buffer;
 mod class;
+pub mod client;
 mod connection;
 #[doc(hidden)]
 pub mod constant;

@@ -87,6 +87,7 @@ const SERVER: &[&[&str]] = &[
     &["shared"],
     &["connection"],
     &["listener"],
+    &["client"],
     &["server"],
     &["http1", "file", ""],
     &["fuzzing"],
