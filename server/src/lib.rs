@@ -62,6 +62,7 @@ mod message;
 mod middleware;
 mod pattern;
 mod percent;
+mod printable;
 mod refusal;
 mod request;
 mod response;

@@ -39,6 +39,7 @@ const RUNTIME: &[&[&str]] = &[
 const SERVER: &[&[&str]] = &[
     &["limits"],
     &["percent"],
+    &["printable"],
     &["date"],
     &["class"],
     &["constant"],
