@@ -11,6 +11,7 @@ use crate::settings::Settings;
 use crate::timeout::Activity;
 use crate::transport::twin::Twin;
 
+pub use crate::client::{read_head, read_url};
 pub use crate::file::{Asked, ask_for_part};
 
 /// Serves a client that sends these parts, one by one, and closes. Returns what it is sent.
