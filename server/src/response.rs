@@ -14,8 +14,11 @@ use std::sync::Arc;
 
 use crate::buffer;
 use crate::class::{is_field_value, is_token};
+use crate::constant::Constant;
+use crate::http1::reader::BodyReader;
 use crate::http1::stream::BodyWriter;
 use crate::message::Status;
+use crate::upgrade::{Upgrade, Upgraded};
 
 /// An answer to a request.
 ///
@@ -30,6 +33,8 @@ pub struct Response {
     headers: HeaderBlock,
     body: Body,
     close: bool,
+    /// What was prepared for just this media type and this body.
+    constant: Option<&'static Constant>,
     /// The first header that could not be accepted; such a response is answered as a 500 instead.
     refused: Option<Box<str>>,
 }
@@ -40,7 +45,8 @@ impl Response {
     /// A response with this status, no fields and no body.
     #[must_use]
     pub fn new(status: Status) -> Response {
-        Response { status, headers: HeaderBlock::default(), body: Body::Empty, close: false, refused: None }
+        let headers = HeaderBlock::default();
+        Response { status, headers, body: Body::Empty, close: false, constant: None, refused: None }
     }
 
     /// A `200 OK` with this body, of this media type.
@@ -59,7 +65,28 @@ impl Response {
     #[inline]
     fn of_type(content_type: Cow<'static, str>, body: Bytes) -> Response {
         let headers = HeaderBlock { content_type: Some(content_type), lines: String::new() };
-        Response { status: Status::OK, headers, body: Body::Bytes(body), close: false, refused: None }
+        let body = Body::Bytes(body);
+        Response { status: Status::OK, headers, body, close: false, constant: None, refused: None }
+    }
+
+    /// A `200 OK` with a body of several parts, of this media type.
+    ///
+    /// They are sent one behind the other without being put together first: one gathered write for up to 1,024 of them. What
+    /// is shared ([`Bytes::Shared`]) is in memory once, however many connections it is being sent to.
+    ///
+    /// ```
+    /// use bast_server::{Bytes, Response};
+    /// use std::sync::Arc;
+    /// let page: Arc<[u8]> = Arc::from(&b"<p>the same for all</p>"[..]);
+    /// let response = Response::parts("text/html", [Bytes::from("<h1>Hello</h1>"), page.into()]);
+    /// # let _ = response;
+    /// ```
+    #[must_use]
+    pub fn parts(
+        content_type: impl Into<Cow<'static, str>>,
+        parts: impl IntoIterator<Item = Bytes>,
+    ) -> Response {
+        Response::bytes(content_type, "").with_body(Body::Parts(parts.into_iter().collect()))
     }
 
     /// A `200 OK` with plain text in UTF-8.
@@ -79,16 +106,45 @@ impl Response {
     /// `produce` runs on the connection's thread after the handler has returned, and not at all for a HEAD request.
     /// What it writes is gathered; it is sent when the buffer is full, when it calls
     /// [`flush`](std::io::Write::flush), and whenever its thread waits for anything. If it returns an error or
-    /// panics, the connection is broken off, so that the client cannot take the part for the whole; only a client of
-    /// HTTP/1.0, to which the end of the connection is the end of the body, cannot tell.
+    /// panics, the connection is broken off, so that the client cannot take the part for the whole: without the last chunk,
+    /// short of the length, or by a reset where the end of the connection is the end of the body (HTTP/1.0).
     #[must_use]
     pub fn stream(
         content_type: impl AsRef<str>,
         produce: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + 'static,
     ) -> Response {
-        let mut response = Response::new(Status::OK).with_header("Content-Type", content_type);
-        response.body = Body::Stream(StreamBody { length: None, produce: Box::new(produce) });
-        response
+        Response::producing(
+            content_type,
+            StreamBody { length: None, reads_request: false, produce: Box::new(|_, body| produce(body)) },
+        )
+    }
+
+    fn producing(content_type: impl AsRef<str>, body: StreamBody) -> Response {
+        Response::new(Status::OK).with_header("Content-Type", content_type).with_body(Body::Stream(body))
+    }
+
+    /// A `200 OK` whose body `converse` writes while it reads the body of the request: full duplex. An echo, a
+    /// translation, a call that streams both ways.
+    ///
+    /// Everything said of [`stream`](Response::stream) holds. A client that waits for `100 Continue` is sent it before the
+    /// response begins. What is written goes out before a read waits for the client, so neither waits for the other in vain;
+    /// but a client that sends all of a large body before it reads anything fills the buffers on the way, and is
+    /// dropped at [`TimeLimits::write`](crate::TimeLimits::write). What is left of the request's body is dropped as usual.
+    ///
+    /// ```
+    /// use bast_server::{Request, Response, Router};
+    /// let app = Router::new().post("/echo", |_: &mut Request| {
+    ///     Response::duplex("application/octet-stream", |body, out| std::io::copy(body, out).map(drop))
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn duplex(
+        content_type: impl AsRef<str>,
+        converse: impl FnOnce(&mut BodyReader<'_>, &mut BodyWriter<'_>) -> io::Result<()> + 'static,
+    ) -> Response {
+        let produce = Box::new(converse);
+        Response::producing(content_type, StreamBody { length: None, reads_request: true, produce })
     }
 
     /// The same where the length in bytes is known beforehand. Writing more is an error for the writer, writing less
@@ -104,6 +160,63 @@ impl Response {
             stream.length = Some(length);
         }
         response
+    }
+
+    /// Leaves HTTP: a `101 Switching Protocols` to `protocol`, after which `serve` has the raw stream, on the connection's
+    /// own thread.
+    ///
+    /// Only a client that offered the protocol ([`Request::upgrade_protocols`](crate::Request::upgrade_protocols), in any
+    /// case of letters) gets the 101; any other is answered as by [`upgrade_required`](Response::upgrade_required). The
+    /// request ends before the other protocol begins: what the handler left of its body is read and dropped, and where that
+    /// is not possible the answer is a 400. Further header fields are set as usual; a status and a body of its own such a response
+    /// cannot have.
+    ///
+    /// When `serve` returns the connection is closed. A panic in it is logged and closes the connection as well.
+    ///
+    /// ```
+    /// use bast_server::{Request, Response, Router};
+    /// use std::io::{Read, Write};
+    ///
+    /// let app = Router::new().get("/echo", |_: &mut Request| {
+    ///     Response::upgrade("echo", |mut stream| {
+    ///         let mut bytes = [0; 1024];
+    ///         while let Ok(count @ 1..) = stream.read(&mut bytes) {
+    ///             if stream.write_all(&bytes[..count]).is_err() {
+    ///                 return;
+    ///             }
+    ///         }
+    ///     })
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn upgrade(protocol: impl AsRef<str>, serve: impl FnOnce(Upgraded) + 'static) -> Response {
+        let protocol = protocol.as_ref();
+        let mut response = Response::new(Status::SWITCHING_PROTOCOLS);
+        response.put_upgrade(protocol);
+        response
+            .with_body(Body::Upgrade(Box::new(Upgrade { protocol: protocol.into(), serve: Box::new(serve) })))
+    }
+
+    /// A `426 Upgrade Required`: this resource is served by another protocol only.
+    #[must_use]
+    pub fn upgrade_required(protocol: impl AsRef<str>) -> Response {
+        let text = format!("{}: this speaks {:?}\n", Status::UPGRADE_REQUIRED, protocol.as_ref());
+        let mut response = Response::text(text).with_status(Status::UPGRADE_REQUIRED);
+        response.put_upgrade(protocol.as_ref());
+        response
+    }
+
+    /// Names a protocol in `Upgrade`, and that in `Connection` (RFC 9110 §7.8).
+    fn put_upgrade(&mut self, protocol: &str) {
+        // protocol = protocol-name ["/" protocol-version], both tokens.
+        let (name, version) = protocol.split_once('/').unwrap_or((protocol, "1"));
+        if is_token(name.as_bytes()) && is_token(version.as_bytes()) {
+            self.headers.put("Connection", "upgrade", false);
+            self.headers.put("Upgrade", protocol, false);
+        } else if self.refused.is_none() {
+            self.refused = Some("Upgrade".into());
+        }
     }
 
     /// A `303 See Other`: the client fetches `location` by GET.
@@ -149,7 +262,10 @@ impl Response {
     }
 
     fn put(&mut self, name: &str, value: &str, replace: bool) {
-        if is_token(name.as_bytes()) && is_field_value(value.as_bytes()) && !is_reserved(name) {
+        if may_be_set(name, value) {
+            if self.constant.is_some() && name.eq_ignore_ascii_case(CONTENT_TYPE) {
+                self.constant = None;
+            }
             self.headers.put(name, value, replace);
         } else if self.refused.is_none() {
             self.refused = Some(name.escape_debug().collect());
@@ -166,6 +282,7 @@ impl Response {
     #[must_use]
     pub fn with_body(mut self, body: Body) -> Response {
         self.body = body;
+        self.constant = None;
         self
     }
 
@@ -198,9 +315,21 @@ impl Response {
         &self.headers
     }
 
+    /// What was prepared of this response.
+    #[inline]
+    pub(crate) fn constant(&self) -> Option<&'static Constant> {
+        self.constant
+    }
+
     /// Takes the body out, to be sent.
     pub(crate) fn take_body(&mut self) -> Body {
+        self.constant = None;
         mem::replace(&mut self.body, Body::Empty)
+    }
+
+    /// Is the body of the request read while this one is written?
+    pub(crate) fn reads_request(&self) -> bool {
+        matches!(&self.body, Body::Stream(stream) if stream.reads_request)
     }
 
     pub(crate) fn closes(&self) -> bool {
@@ -210,13 +339,24 @@ impl Response {
     /// Must it not be sent? [`fault`](Response::fault) says why.
     #[inline]
     pub(crate) fn is_faulty(&self) -> bool {
-        self.refused.is_some() || self.status.is_informational()
+        self.refused.is_some()
+            || ((self.status.is_informational() || self.is_upgrade())
+                && !(self.status == Status::SWITCHING_PROTOCOLS && self.is_upgrade()))
+    }
+
+    /// Does it leave HTTP?
+    #[inline]
+    pub(crate) fn is_upgrade(&self) -> bool {
+        matches!(self.body, Body::Upgrade(_))
     }
 
     /// Why this cannot be sent, if it cannot.
     pub(crate) fn fault(&self) -> Option<String> {
         match &self.refused {
             Some(name) => Some(format!("the handler set a header that is not allowed: {name:?}")),
+            None if self.is_upgrade() => {
+                Some(format!("the handler gave an upgrade another status: {}", self.status))
+            }
             None if self.status.is_informational() => {
                 Some(format!("the handler answered with an interim status: {}", self.status))
             }
@@ -225,8 +365,13 @@ impl Response {
     }
 }
 
+/// May a handler set this field? It is well-formed, and not the server's own.
+pub(crate) fn may_be_set(name: &str, value: &str) -> bool {
+    is_token(name.as_bytes()) && is_field_value(value.as_bytes()) && !is_reserved(name)
+}
+
 /// Is this field the server's own? Their lengths sort out most others.
-fn is_reserved(name: &str) -> bool {
+pub(crate) fn is_reserved(name: &str) -> bool {
     let reserved: &[&str] = match name.len() {
         4 => &["date"],
         6 => &["server"],
@@ -247,10 +392,14 @@ pub enum Body {
     Empty,
     /// These bytes.
     Bytes(Bytes),
+    /// These bytes, one part behind the other.
+    Parts(Vec<Bytes>),
     /// A part of an open file.
     File(FilePart),
     /// What a function writes while it is sent.
     Stream(StreamBody),
+    /// Nothing: what follows is another protocol.
+    Upgrade(Box<Upgrade>),
 }
 
 /// A range of bytes of a file.
@@ -264,14 +413,16 @@ pub struct FilePart {
     pub len: u64,
 }
 
-/// A body that is produced while it is sent; made by [`Response::stream`].
+/// A body that is produced while it is sent; made by [`Response::stream`] and [`Response::duplex`].
 pub struct StreamBody {
     pub(crate) length: Option<u64>,
+    /// It reads the body of the request.
+    pub(crate) reads_request: bool,
     pub(crate) produce: Producer,
 }
 
 /// What writes a streamed body.
-pub(crate) type Producer = Box<dyn FnOnce(&mut BodyWriter<'_>) -> io::Result<()>>;
+pub(crate) type Producer = Box<dyn FnOnce(&mut BodyReader<'_>, &mut BodyWriter<'_>) -> io::Result<()>>;
 
 impl fmt::Debug for StreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -425,6 +576,15 @@ pub trait IntoResponse {
 impl IntoResponse for Response {
     fn into_response(self) -> Response {
         self
+    }
+}
+
+impl IntoResponse for &'static Constant {
+    #[inline]
+    fn into_response(self) -> Response {
+        let body = Bytes::Static(self.body());
+        let response = Response::of_type(Cow::Borrowed(self.media_type()), body);
+        Response { constant: Some(self), ..response }
     }
 }
 

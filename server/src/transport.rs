@@ -10,6 +10,7 @@
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use bast::net::TcpStream;
 
@@ -66,9 +67,7 @@ impl Transport {
         match self {
             Transport::Tcp(stream) => stream.unshared().write_vectored(parts),
             #[cfg(any(test, feature = "testing"))]
-            Transport::Twin(twin) => {
-                Ok(twin.write(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>()))
-            }
+            Transport::Twin(twin) => Ok(twin.write_vectored(parts)),
         }
     }
 
@@ -90,15 +89,43 @@ impl Transport {
         }
     }
 
-    /// Ends the stream to the peer.
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+    /// Ends the stream to the peer, or in both directions.
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
-            Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Transport::Tcp(stream) => stream.shutdown(how),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => {
-                twin.shutdown_write();
+                twin.shutdown(how);
                 Ok(())
             }
+        }
+    }
+
+    /// The peer will read an error, not the end of the stream, when this is dropped.
+    pub(crate) fn reset_on_close(&self) {
+        match self {
+            // Where it fails the connection has ended already.
+            Transport::Tcp(stream) => drop(stream.set_linger(Some(Duration::ZERO))),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.reset_on_close(),
+        }
+    }
+
+    /// How many bytes have arrived and are not read yet; 0 where nobody knows.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(stream) => stream.unread_bytes().unwrap_or(0),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.unread(),
+        }
+    }
+
+    /// How many bytes were written and the peer's system has not acknowledged yet; 0 where nobody knows.
+    pub(crate) fn unacknowledged_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(stream) => stream.unacknowledged_bytes().unwrap_or(0),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.unacknowledged(),
         }
     }
 

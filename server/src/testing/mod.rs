@@ -33,14 +33,13 @@ mod response;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
 
 use crate::handler::Handler;
 use crate::http1::serve::{Service, serve};
 use crate::http1::wire::Wire;
 use crate::message::Method;
 use crate::settings::Settings;
-use crate::timeout::{Activity, ServerId};
+use crate::timeout::Activity;
 use crate::transport::twin::Twin;
 
 pub use request::TestRequest;
@@ -70,15 +69,7 @@ impl TestClient {
     /// Why the handler cannot serve ([`Handler::prepare`]).
     pub fn with_settings(handler: impl Handler, settings: Settings) -> io::Result<TestClient> {
         handler.prepare()?;
-        let service = Service {
-            id: ServerId::next(),
-            handler: Box::new(handler),
-            server_line: settings.server_line(),
-            limits: settings.limits,
-            draining: AtomicBool::new(false),
-            unix_seconds: bast::time::coarse_unix_seconds,
-        };
-        Ok(TestClient { service, peer: None })
+        Ok(TestClient { service: Service::new(Box::new(handler), &settings), peer: None })
     }
 
     /// The address that handlers see as that of the client. Without it they see none.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::Limits;
-use crate::{Error, Request, Response, Router, Status};
+use crate::{Error, Next, Request, Response, Router, Status};
 
 fn echo(request: &mut Request<'_>) -> Result<Vec<u8>, Error> {
     request.read_body()
@@ -114,7 +114,7 @@ fn an_application_is_a_function_and_a_middleware_makes_one_of_it() {
         Response::text(request.path().to_owned())
     }
     fn around(mark: &'static str, inner: impl Handler) -> impl Handler {
-        inner.with(move |request, next| {
+        inner.with(move |request: &mut Request<'_>, next: Next<'_>| {
             let response = next.run(request);
             let seen = response.header("X-Seen").unwrap_or("").to_owned();
             response.with_header("X-Seen", seen + mark)

@@ -7,7 +7,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
@@ -23,6 +24,8 @@ pub(crate) enum Event {
     Received(usize),
     /// The output was ended.
     ShutDown,
+    /// The connection is to be reset.
+    Reset,
 }
 
 /// The server's end of a scripted connection.
@@ -33,6 +36,10 @@ pub(crate) struct Twin {
     /// After the script the client neither sends nor closes.
     silent: Cell<bool>,
     expired: Cell<bool>,
+    /// So much of the output was not acknowledged by the client.
+    unacknowledged: Cell<usize>,
+    /// How many bytes one write takes at most; 0 is any number.
+    room: Cell<usize>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -50,6 +57,12 @@ impl Twin {
         let twin = Twin::new(script);
         twin.silent.set(true);
         twin
+    }
+
+    /// From now on a write takes so many bytes at most, as where the socket's buffer is nearly full.
+    #[cfg(test)]
+    pub(crate) fn narrow(&self, room: usize) {
+        self.room.set(room);
     }
 
     /// Adds to what the client sends.
@@ -88,9 +101,14 @@ impl Twin {
     }
 
     /// What the client sent and the server did not read.
-    #[cfg(test)]
     pub(crate) fn unread(&self) -> usize {
         self.script.borrow().iter().map(Vec::len).sum()
+    }
+
+    /// From now on the client has not acknowledged so many bytes.
+    #[cfg(test)]
+    pub(crate) fn set_unacknowledged(&self, bytes: usize) {
+        self.unacknowledged.set(bytes);
     }
 
     /// All output as it is.
@@ -149,9 +167,18 @@ impl Twin {
     }
 
     pub(super) fn write(&self, bytes: &[u8]) -> usize {
-        self.record(bytes);
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    pub(super) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> usize {
+        let room = if self.room.get() == 0 { usize::MAX } else { self.room.get() };
+        let mut taken = Vec::new();
+        for part in parts {
+            taken.extend_from_slice(&part[..part.len().min(room - taken.len())]);
+        }
+        self.record(&taken);
         self.corked.set(false);
-        bytes.len()
+        taken.len()
     }
 
     pub(super) fn send_more(&self, bytes: &[u8]) -> usize {
@@ -169,8 +196,20 @@ impl Twin {
         Ok(count)
     }
 
-    pub(super) fn shutdown_write(&self) {
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        if how == Shutdown::Both {
+            self.script.borrow_mut().clear();
+            self.silent.set(false);
+        }
         self.events.borrow_mut().push(Event::ShutDown);
+    }
+
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.unacknowledged.get()
+    }
+
+    pub(super) fn reset_on_close(&self) {
+        self.events.borrow_mut().push(Event::Reset);
     }
 
     pub(super) fn expire(&self) {

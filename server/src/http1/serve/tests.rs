@@ -19,11 +19,12 @@ fn limits() -> Limits {
     Limits { body_bytes_max: 100, drain_bytes_max: 50, linger_bytes_max: 1000, ..Limits::default() }
 }
 
-fn service(handler: impl Handler) -> Service {
+pub(crate) fn service(handler: impl Handler) -> Service {
     Service {
         id: ServerId::next(),
         handler: Box::new(handler),
         limits: limits(),
+        handler_limit: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
         unix_seconds: || 784_111_777,
@@ -31,13 +32,13 @@ fn service(handler: impl Handler) -> Service {
 }
 
 /// Serves a scripted client to the end of its connection.
-fn run(twin: &Rc<Twin>, service: &Service) {
+pub(crate) fn run(twin: &Rc<Twin>, service: &Service) {
     let activity = Activity::new(twin.into(), None);
     serve(&Wire::new(activity), service, None);
 }
 
 /// The output for this input, with the lines left out that are always the same.
-fn answer(handler: impl Handler, parts: &[&[u8]]) -> String {
+pub(crate) fn answer(handler: impl Handler, parts: &[&[u8]]) -> String {
     let twin = Twin::new(parts);
     run(&twin, &service(handler));
     without_date(&twin.output())
@@ -48,7 +49,7 @@ fn without_date(output: &str) -> String {
 }
 
 /// The status codes of a sequence of responses without bodies that look like status lines.
-fn codes(output: &str) -> Vec<u16> {
+pub(crate) fn codes(output: &str) -> Vec<u16> {
     output
         .match_indices("HTTP/1.1 ")
         .filter_map(|(at, _)| output.get(at + 9..at + 12)?.parse().ok())
@@ -393,6 +394,14 @@ fn statuses_without_a_body_never_get_one() {
 }
 
 #[test]
+fn a_205_has_a_length_of_zero_whatever_the_handler_gave_it() {
+    let output = answer(|_: &mut Request<'_>| (Status::RESET_CONTENT, "unwanted"), &[GET, GET]);
+    assert_eq!(codes(&output), [205; 2]);
+    assert!(!output.contains("unwanted"), "{output}");
+    assert_eq!(output.matches("Content-Length: 0\r\n").count(), 2, "{output}");
+}
+
+#[test]
 fn a_stream_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0() {
     let stream = |_: &mut Request<'_>| {
         Response::stream("text/plain", |body| {
@@ -571,6 +580,11 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
     assert_eq!(codes(&answer(guarded, &[GET])), [403], "a middleware may answer itself");
 }
 
+mod bodies;
+mod duplex;
+mod interim;
+mod upgrade;
+
 mod routes {
     use super::*;
 
@@ -736,4 +750,40 @@ fn the_buffers_go_back_to_the_pool_while_a_connection_is_idle() {
         assert!(matches!(exchange(&wire, &service, &None, buffers.input()), After::Idle));
     }
     assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
+}
+
+#[test]
+fn a_request_may_have_a_limit_of_its_own_on_its_body() {
+    let post = |length: usize| {
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length))
+    };
+    let limited = |bytes_max: u64| {
+        move |request: &mut Request<'_>| {
+            request.limit_body(bytes_max);
+            request.read_body()
+        }
+    };
+    for (bytes_max, length, code) in [(10, 10, 200), (10, 11, 413), (200, 150, 200), (200, 201, 413)] {
+        let output = answer(limited(bytes_max), &[post(length).as_bytes()]);
+        assert_eq!(codes(&output), [code], "{length} of {bytes_max}");
+    }
+    let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n";
+    assert_eq!(codes(&answer(limited(15), &[chunked])), [413]);
+    assert_eq!(codes(&answer(limited(16), &[chunked])), [200]);
+}
+
+#[test]
+fn what_a_middleware_leaves_with_a_request_is_found_by_its_handler_and_gone_with_it() {
+    struct Number(u32);
+    let tell = |request: &mut Request<'_>| {
+        request.extensions().get::<Number>().map_or(0, |number| number.0).to_string()
+    };
+    let app = tell.with(|request: &mut Request<'_>, next: crate::Next<'_>| {
+        if request.path() == "/7" {
+            request.extensions_mut().insert(Number(7));
+        }
+        next.run(request)
+    });
+    let output = answer(app, &[b"GET /7 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"]);
+    assert!(output.contains("\r\n\r\n7HTTP/1.1") && output.ends_with("\r\n\r\n0"), "{output}");
 }
