@@ -190,14 +190,6 @@ impl<'c> Request<'c> {
             .ok_or_else(|| Error::bad_request(format!("path parameter {name:?} is malformed")))
     }
 
-    /// The parameters of the route in their order: names, and values as they stand in the path.
-    #[cfg(feature = "json")]
-    pub(crate) fn params(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let names = self.route.into_iter().flat_map(pattern::names);
-        let values = self.params.iter().flatten();
-        names.zip(values).map(|(name, &(from, to))| (name, &self.path()[from as usize..to as usize]))
-    }
-
     /// The pattern of the route that answers this request, with the prefixes that it is nested in: what to group metrics and
     /// log lines by, where paths would be too many. A router sets it, so that a middleware inside of the router
     /// finds it, and one around the router after the handler has returned; `None` where no route fits.
@@ -235,6 +227,14 @@ impl<'c> Request<'c> {
     #[inline]
     pub(crate) fn set_route(&mut self, route: &'static str) {
         self.route = Some(if self.mount.is_empty() { route } else { pattern::joined(self.mount, route) });
+    }
+
+    /// The parameters of the route in their order: names, and values as they stand in the path.
+    #[cfg(feature = "json")]
+    pub(crate) fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        let names = self.route.into_iter().flat_map(pattern::names);
+        let values = self.params.iter().flatten();
+        names.zip(values).map(|(name, &(from, to))| (name, &self.path()[from as usize..to as usize]))
     }
 
     /// It has these parameters.
