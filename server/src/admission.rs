@@ -211,10 +211,7 @@ impl Rarely {
     pub(crate) fn is_due(&self, unix_seconds: u64) -> bool {
         let said = self.said.load(Ordering::Relaxed);
         unix_seconds >= said.saturating_add(SILENCE_SECONDS)
-            && self
-                .said
-                .compare_exchange(said, unix_seconds, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+            && self.said.compare_exchange(said, unix_seconds, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -292,7 +289,8 @@ mod tests {
     #[test]
     fn what_happens_often_is_said_every_ten_seconds() {
         let rarely = Rarely::default();
-        let said: Vec<u64> = (1000..1031).flat_map(|now| [now, now]).filter(|&now| rarely.is_due(now)).collect();
+        let said: Vec<u64> =
+            (1000..1031).flat_map(|now| [now, now]).filter(|&now| rarely.is_due(now)).collect();
         assert_eq!(said, [1000, 1010, 1020, 1030]);
     }
 }

@@ -401,7 +401,10 @@ impl Pace {
             return false;
         }
         let age = sweep.period.saturating_mul(sweep.number.wrapping_sub(self.begun.get()));
-        if self.waits.get() == 0 || self.request.get() != moved.request || age > stretch.saturating_mul(SPARSE) {
+        if self.waits.get() == 0
+            || self.request.get() != moved.request
+            || age > stretch.saturating_mul(SPARSE)
+        {
             self.begin(sweep, moved);
             return false;
         }
@@ -722,7 +725,9 @@ mod tests {
     #[test]
     fn what_a_client_has_acknowledged_counts_and_not_what_the_kernel_took() {
         // (bytes written and bytes acknowledged per sweep of 2 s, cut off)
-        for (sent, acknowledged, cut) in [(20, 20, false), (1000, 20, false), (1000, 19, true), (1000, 0, true)] {
+        for (sent, acknowledged, cut) in
+            [(20, 20, false), (1000, 20, false), (1000, 19, true), (1000, 0, true)]
+        {
             let registry = registry();
             let (twin, activity, _membership) = member(&registry);
             activity.begin_request();

@@ -34,7 +34,11 @@ fn short() -> TimeLimits {
 }
 
 fn short_settings() -> Settings {
-    Settings { time_limits: short(), limits: Limits { body_bytes_max: 1 << 30, ..Limits::default() }, ..settings() }
+    Settings {
+        time_limits: short(),
+        limits: Limits { body_bytes_max: 1 << 30, ..Limits::default() },
+        ..settings()
+    }
 }
 
 fn echo(request: &mut Request<'_>) -> Result<Response, Error> {
@@ -357,7 +361,10 @@ fn a_body_beyond_the_handlers_limit_is_broken_off() {
 fn a_handler_within_its_limit_answers_and_a_request_that_waits_for_the_next_is_not_under_it() {
     let gate = Gate::new();
     let server = start(
-        Settings { time_limits: TimeLimits { handler: Some(DEADLINE), ..TimeLimits::default() }, ..settings() },
+        Settings {
+            time_limits: TimeLimits { handler: Some(DEADLINE), ..TimeLimits::default() },
+            ..settings()
+        },
         gate.handler(),
     );
     let mut client = server.connect();
