@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,8 @@ const DESCRIPTORS: usize = 100;
 
 /// In the child: serves at an address that the parent is told, and answers each line that the parent sends by the CPU time
 /// in microseconds. Ends with the input.
-fn serve_for_parent(settings: Settings) {
-    sys::limit_descriptors(DESCRIPTORS);
+fn serve_for_parent(settings: Settings, descriptors: usize) {
+    sys::limit_descriptors(descriptors);
     let app = Router::new()
         .get("/", |_: &mut Request<'_>| "hello")
         .get("/descriptors", |_: &mut Request<'_>| sys::open_descriptors().to_string())
@@ -146,7 +147,8 @@ fn patient(limits: Limits) -> Settings {
 fn a_thousand_clients_of_a_server_with_a_hundred_descriptors_are_all_answered() {
     deadline_within(Duration::from_secs(60), || {
         sys::raise_descriptors(1100);
-        let mut served = Served::new(child::start(|| serve_for_parent(patient(Limits::default()))));
+        let mut served =
+            Served::new(child::start(|| serve_for_parent(patient(Limits::default()), DESCRIPTORS)));
         let mut clients: Vec<TcpStream> = (0..1000).map(|_| served.asking()).collect();
         let outcomes: Vec<Outcome> = clients.iter_mut().map(outcome).collect();
         let inside = outcomes.iter().filter(|&&outcome| outcome == Outcome::Served).count();
@@ -177,7 +179,7 @@ fn a_thousand_clients_of_a_server_with_a_hundred_descriptors_are_all_answered() 
 fn clients_that_wait_for_a_descriptor_cost_nothing_and_are_served_when_one_is_free() {
     deadline_within(Duration::from_secs(60), || {
         let settings = patient(Limits { overload: Overload::Wait, ..Limits::default() });
-        let mut served = Served::new(child::start(|| serve_for_parent(settings)));
+        let mut served = Served::new(child::start(|| serve_for_parent(settings, DESCRIPTORS)));
         let mut clients: Vec<TcpStream> = (0..2 * DESCRIPTORS).map(|_| served.asking()).collect();
         // They are served in the order of their coming, until the descriptors are used up.
         let mut inside = 0;
@@ -231,7 +233,8 @@ fn no_descriptor_is_lost_to_clients_that_end_in_unusual_ways() {
     deadline_within(Duration::from_secs(60), || {
         let settings = patient(Limits::default());
         let time_limits = TimeLimits { write: Duration::from_millis(50), ..settings.time_limits };
-        let served = Served::new(child::start(|| serve_for_parent(Settings { time_limits, ..settings })));
+        let served =
+            Served::new(child::start(|| serve_for_parent(Settings { time_limits, ..settings }, DESCRIPTORS)));
         let descriptors = || -> usize {
             let mut stream = served.connect();
             stream.write_all(b"GET /descriptors HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
@@ -274,6 +277,76 @@ fn no_descriptor_is_lost_to_clients_that_end_in_unusual_ways() {
             assert!(start.elapsed() < DEADLINE, "{} descriptors are left", descriptors());
             thread::sleep(Duration::from_millis(5));
         }
+        served.end();
+    });
+}
+
+/// How long the requests of an honest client take meanwhile, sorted.
+fn times_of_honest_client(served: &Served, meanwhile: impl FnOnce()) -> Vec<Duration> {
+    let mut client = served.connect();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let honest = scope.spawn(|| {
+            let mut times = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                ask(&mut client);
+                assert_eq!(outcome(&mut client), Outcome::Served);
+                times.push(start.elapsed());
+                thread::sleep(Duration::from_millis(1));
+            }
+            times.sort();
+            times
+        });
+        meanwhile();
+        over.store(true, Ordering::Relaxed);
+        honest.join().unwrap()
+    })
+}
+
+#[test]
+fn a_thousand_heads_that_drip_are_cut_off_and_an_honest_client_notices_nothing() {
+    const CLIENTS: usize = 1000;
+    const LIMIT: Duration = Duration::from_secs(1);
+    deadline_within(Duration::from_secs(60), || {
+        sys::raise_descriptors(CLIENTS + 100);
+        let settings = patient(Limits::default());
+        let time_limits = TimeLimits { head: LIMIT, ..settings.time_limits };
+        let served = Served::new(child::start(|| {
+            serve_for_parent(Settings { time_limits, ..settings }, CLIENTS + 100);
+        }));
+        let pause = || thread::sleep(LIMIT / 2);
+        let before = times_of_honest_client(&served, pause);
+        let mut dripping: Vec<Option<TcpStream>> = (0..CLIENTS).map(|_| Some(served.connect())).collect();
+        let during = times_of_honest_client(&served, || {
+            let start = Instant::now();
+            let mut first_gone = None;
+            // Each has its turn twice in the limit.
+            for turn in (0..50).cycle() {
+                for slot in dripping.iter_mut().skip(turn).step_by(50) {
+                    let Some(stream) = slot else { continue };
+                    stream.set_nonblocking(true).unwrap();
+                    // Who was cut off reads its answer, a 408, and the end.
+                    if stream.write(b"G").is_err() || stream.peek(&mut [0]).is_ok() {
+                        first_gone.get_or_insert(start.elapsed());
+                        *slot = None;
+                    }
+                }
+                let left = dripping.iter().flatten().count();
+                if left == 0 {
+                    break;
+                }
+                assert!(start.elapsed() < LIMIT * 10, "{left} are still there");
+                thread::sleep(LIMIT / 100);
+            }
+            let first_gone = first_gone.expect("there were some");
+            assert!(first_gone >= LIMIT / 2, "cut off before the limit, after {first_gone:?}");
+        });
+        let after = times_of_honest_client(&served, pause);
+        let percentile = |times: &[Duration], percent: usize| times[times.len() * percent / 100];
+        let table = [&before, &during, &after].map(|times| (percentile(times, 50), percentile(times, 99)));
+        println!("p50 and p99 of an honest client before, during and after: {table:?}");
+        assert!(table[1].0 < table[0].0 * 4 + Duration::from_millis(5), "{table:?}");
         served.end();
     });
 }
