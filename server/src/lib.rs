@@ -36,43 +36,63 @@
 mod admission;
 mod buffer;
 mod class;
+pub mod client;
 mod connection;
+#[doc(hidden)]
+pub mod constant;
+mod cookie;
 mod date;
 mod dump;
 mod error;
 mod extensions;
+mod extract;
 pub mod file;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
+pub mod html;
 mod http1;
+#[cfg(feature = "http-types")]
+pub mod http_types;
 mod limits;
 mod listener;
 mod load;
 mod message;
 mod middleware;
+mod pattern;
 mod percent;
+mod printable;
 mod refusal;
 mod request;
 mod response;
 mod router;
+mod sent;
 mod server;
 mod settings;
 mod shared;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeout;
 mod transport;
 mod upgrade;
 
+pub use constant::Constant;
+pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
+pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
 pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
-pub use middleware::{Next, With};
-pub use request::{BodyReader, Request};
+pub use middleware::{Middleware, Next, With};
+pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
+pub use sent::Sent;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use timeout::TimeLimits;

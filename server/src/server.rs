@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bast::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -22,7 +21,7 @@ use crate::load::LoadTable;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::shutdown::{Event, Shutdown};
-use crate::timeout::{Registry, ServerId};
+use crate::timeout::Registry;
 
 /// An HTTP server, bound to its address and not serving yet.
 ///
@@ -135,25 +134,13 @@ impl Server {
             Builder::new().stack_size(bytes).spawn(|| {})?;
         }
         let runtime = bast::Handle::current();
-        let server_line = match settings.server_name {
-            "" => String::new(),
-            name => format!("Server: {name}\r\n"),
-        };
         let shared = Arc::new(Shared {
             load: LoadTable::new(runtime.capabilities()),
             admission: Admission::new(&settings.limits),
             refusals: Arc::default(),
             runtime,
             listener,
-            service: Service {
-                id: ServerId::next(),
-                handler,
-                limits: settings.limits,
-                handler_limit: settings.time_limits.handler,
-                server_line: server_line.into_bytes().into(),
-                draining: AtomicBool::new(false),
-                unix_seconds: bast::time::coarse_unix_seconds,
-            },
+            service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
             stack_bytes: settings.stack_bytes,
             shutdown,
