@@ -34,6 +34,9 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod buffer;
 mod class;
 pub mod client;

@@ -84,6 +84,7 @@ const SERVER: &[&[&str]] = &[
     &["router"],
     &["http1::serve"],
     &["testing"],
+    &["benching"],
     &["http_types"],
     &["shared"],
     &["connection"],
