@@ -33,6 +33,7 @@
 //! is info or a warning; what a client did wrong is debug.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod buffer;
 mod class;
 mod connection;
@@ -43,6 +44,9 @@ mod dump;
 mod error;
 mod extensions;
 pub mod file;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod http1;
 mod limits;
@@ -50,14 +54,19 @@ mod listener;
 mod load;
 mod message;
 mod middleware;
+mod pattern;
 mod percent;
+mod refusal;
 mod request;
 mod response;
 mod router;
+mod sent;
 mod server;
 mod settings;
 mod shared;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeout;
 mod transport;
 mod upgrade;
@@ -69,12 +78,13 @@ pub use extensions::Extensions;
 pub use handler::Handler;
 pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
-pub use limits::Limits;
+pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
-pub use middleware::{Next, With};
+pub use middleware::{Middleware, Next, With};
 pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
+pub use sent::Sent;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use timeout::TimeLimits;

@@ -8,7 +8,6 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use crate::buffer::Input;
 use crate::error::Error;
@@ -18,8 +17,10 @@ use crate::http1::encode;
 use crate::http1::reader::BodyReader;
 use crate::http1::wire::Wire;
 use crate::message::{Method, Status, Version, list};
+use crate::pattern::{self, PARAMS_MAX};
 use crate::percent;
 use crate::response::may_be_set;
+use crate::sent::{Extras, Sent};
 
 /// A request, while its handler runs.
 pub struct Request<'c> {
@@ -31,10 +32,16 @@ pub struct Request<'c> {
     /// The client waits for a 100 before it sends the body.
     expects_continue: &'c mut bool,
     peer: &'c Option<SocketAddr>,
-    /// What the router found, if there are any.
-    params: Option<Params>,
+    /// Where in the path the handler is mounted.
+    mount_at: usize,
+    /// The prefix of that mount; empty without one.
+    mount: &'static str,
+    /// The pattern of the route.
+    route: Option<&'static str>,
+    /// Where the values of its parameters are in the path, if it has any.
+    params: Option<ParamValues>,
     /// Nearly always none.
-    extensions: Option<Box<Extensions>>,
+    extras: Option<Box<Extras>>,
 }
 
 impl<'c> Request<'c> {
@@ -47,7 +54,19 @@ impl<'c> Request<'c> {
         expects_continue: &'c mut bool,
         peer: &'c Option<SocketAddr>,
     ) -> Request<'c> {
-        Request { wire, input, body, head_at, expects_continue, peer, params: None, extensions: None }
+        Request {
+            wire,
+            input,
+            body,
+            head_at,
+            expects_continue,
+            peer,
+            mount_at: 0,
+            mount: "",
+            route: None,
+            params: None,
+            extras: None,
+        }
     }
 
     /// The bytes that the spans of the head refer to.
@@ -162,29 +181,102 @@ impl<'c> Request<'c> {
     /// # Errors
     /// A 400 where the path has a malformed escape or is not UTF-8, a 500 where the route has no such parameter.
     pub fn param_text(&self, name: &str) -> Result<Cow<'_, str>, Error> {
-        let Some((from, to)) = self.params.as_ref().and_then(|params| params.get(name)) else {
+        let index = self.route.and_then(|route| pattern::names(route).position(|known| known == name));
+        let Some((index, values)) = index.zip(self.params.as_ref()) else {
             return Err(Error::from(io::Error::other(format!("the route has no parameter {name:?}"))));
         };
-        percent::decode(&self.path()[from..to])
+        let (from, to) = values[index];
+        percent::decode(&self.path()[from as usize..to as usize])
             .ok_or_else(|| Error::bad_request(format!("path parameter {name:?} is malformed")))
     }
 
-    /// Keeps what the router found.
-    pub(crate) fn set_params(&mut self, params: Params) {
+    /// The pattern of the route that answers this request, with the prefixes that it is nested in: what to group metrics and
+    /// log lines by, where paths would be too many. A router sets it, so that a middleware inside of the router
+    /// finds it, and one around the router after the handler has returned; `None` where no route fits.
+    ///
+    /// ```
+    /// use bast_server::{Handler, Next, Request, Router};
+    /// let app = Router::new().get("/users/{id}", |_: &mut Request| "a user");
+    /// let app = app.with(|request: &mut Request, next: Next| {
+    ///     let response = next.run(request);
+    ///     log::info!("{:?}", request.route()); // Some("/users/{id}")
+    ///     response
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn route(&self) -> Option<&'static str> {
+        self.route
+    }
+
+    /// The path below the [mount](crate::Router::mount) that the handler is in, percent-encoded as it was sent: with a mount at
+    /// `/static` the path `/static/a.css` has `/a.css`, and `/static` has the empty string. Without a mount it is the
+    /// whole path.
+    #[must_use]
+    pub fn subpath(&self) -> &str {
+        &self.path()[self.mount_at..]
+    }
+
+    /// Where the subpath begins.
+    #[inline]
+    pub(crate) fn mount_at(&self) -> usize {
+        self.mount_at
+    }
+
+    /// A router has found this route.
+    #[inline]
+    pub(crate) fn set_route(&mut self, route: &'static str) {
+        self.route = Some(if self.mount.is_empty() { route } else { pattern::joined(self.mount, route) });
+    }
+
+    /// It has these parameters.
+    pub(crate) fn set_params(&mut self, params: ParamValues) {
         self.params = Some(params);
+    }
+
+    /// Runs what is mounted at `prefix`, which ends at `at` of the path.
+    pub(crate) fn within_mount<R>(
+        &mut self,
+        prefix: &'static str,
+        at: usize,
+        body: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let outer = (self.mount, self.mount_at);
+        self.mount = if self.mount.is_empty() { prefix } else { pattern::joined(self.mount, prefix) };
+        self.mount_at = at;
+        let result = body(self);
+        // The route stays, for those who look at it from outside; the path is theirs again.
+        (self.mount, self.mount_at) = outer;
+        result
     }
 
     /// The values that middleware and handlers left with this request, by their types.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         const NONE: &Extensions = &Extensions::new();
-        self.extensions.as_deref().unwrap_or(NONE)
+        self.extras.as_ref().map_or(NONE, |extras| &extras.extensions)
     }
 
-    /// The same, to be changed. They are dropped with the request.
+    /// The same, to be changed. They are dropped when the response has been sent.
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        self.extensions.get_or_insert_default()
+        &mut self.extras.get_or_insert_default().extensions
+    }
+
+    /// Calls `observer` when nothing more of the response will be sent, whatever became of it: also where the handler
+    /// panicked, the body broke off or the connection was killed.
+    ///
+    /// It runs on the connection's thread, possibly while that unwinds: it should neither wait nor panic.
+    pub fn on_sent(&mut self, observer: impl FnOnce(&Sent<'_>) + 'static) {
+        self.extras.get_or_insert_default().observers.push(Box::new(observer));
+    }
+
+    /// What outlives the handler, if there is anything.
+    #[inline]
+    pub(crate) fn take_extras(&mut self) -> Option<Box<Extras>> {
+        let mut extras = self.extras.take()?;
+        extras.route = self.route;
+        Some(extras)
     }
 
     /// Replaces [`Limits::body_bytes_max`](crate::Limits::body_bytes_max) for this request, upwards or downwards: an
@@ -323,20 +415,5 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-/// Most parameters that one route may have.
-pub(crate) const PARAMS_MAX: usize = 8;
-
-/// The parameters of a route: names shared with it, and where their values lie in the path.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Params {
-    pub(crate) names: Option<Arc<[Box<str>]>>,
-    pub(crate) values: [(u32, u32); PARAMS_MAX],
-}
-
-impl Params {
-    fn get(&self, name: &str) -> Option<(usize, usize)> {
-        let index = self.names.as_ref()?.iter().position(|known| **known == *name)?;
-        let (from, to) = self.values[index];
-        Some((from as usize, to as usize))
-    }
-}
+/// Where the values of a route's parameters are in the path, in their order: from and to, in bytes.
+pub(crate) type ParamValues = [(u32, u32); PARAMS_MAX];

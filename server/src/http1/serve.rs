@@ -20,9 +20,11 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::buffer::Input;
 use crate::constant::Constant;
+use crate::error::Error;
 use crate::handler::Handler;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
@@ -36,7 +38,9 @@ use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version, list};
 use crate::request::Request;
-use crate::response::{Body, Bytes, FilePart, Response, StreamBody};
+use crate::response::{Body, Bytes, FilePart, IntoResponse as _, Response, StreamBody};
+use crate::sent::Extras;
+use crate::settings::Settings;
 use crate::timeout::{Phase, ServerId};
 use crate::upgrade::{Upgrade, Upgraded};
 
@@ -45,6 +49,8 @@ pub(crate) struct Service {
     pub(crate) id: ServerId,
     pub(crate) handler: Box<dyn Handler>,
     pub(crate) limits: Limits,
+    /// How long a handler may take, if that is limited.
+    pub(crate) handler_limit: Option<Duration>,
     /// The `Server` line, or nothing.
     pub(crate) server_line: Box<[u8]>,
     /// The server is shutting down: answer what was received, and close.
@@ -54,6 +60,19 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// What connections share that `handler` answers.
+    pub(crate) fn new(handler: Box<dyn Handler>, settings: &Settings) -> Service {
+        Service {
+            id: ServerId::next(),
+            handler,
+            limits: settings.limits.clone(),
+            handler_limit: settings.time_limits.handler,
+            server_line: settings.server_line(),
+            draining: AtomicBool::new(false),
+            unix_seconds: bast::time::coarse_unix_seconds,
+        }
+    }
+
     fn is_draining(&self) -> bool {
         // Relaxed: the flag carries no data. A connection that misses it is expired by its capability's registry.
         self.draining.load(Ordering::Relaxed)
@@ -69,6 +88,8 @@ enum After {
     Idle,
     /// Close at once: all that was received was answered, or nothing can be sent.
     Close,
+    /// The same where the response could not be sent as a whole.
+    Broken,
     /// Close so that the client can read the answer although it may still be sending.
     Linger,
     /// What comes now is no HTTP.
@@ -84,7 +105,7 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
             match exchange(wire, service, &peer, buffers.input()) {
                 After::Request => {}
                 After::Idle => break,
-                After::Close => return,
+                After::Close | After::Broken => return,
                 After::Linger => return linger(wire, service, buffers.input()),
                 After::Upgrade(upgrade) => {
                     let received = buffers.input().unread().to_vec();
@@ -150,7 +171,7 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
         return After::Close;
     }
     let mut expects_continue = head.expect_continue && input.is_empty();
-    wire.activity().enter(Phase::Handler);
+    wire.activity().begin_request();
     let answer = Answer {
         head_at,
         version: head.version,
@@ -159,11 +180,35 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     };
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
     let mut response = None;
-    let response = call(&*service.handler, &mut request, &mut response);
-    if response.is_upgrade() && may_switch(&request, response) {
-        return switch(wire, service, input, &mut body, expects_continue, answer, response);
+    let response = call(wire, service, &mut request, &mut response);
+    let switches = response.is_upgrade() && may_switch(&request, response);
+    let extras = request.take_extras();
+    let mut conclude = |response| {
+        if switches {
+            switch(wire, service, input, &mut body, expects_continue, answer, response)
+        } else {
+            respond(wire, service, input, &mut body, &mut expects_continue, answer, response)
+        }
+    };
+    let Some(extras) = extras else { return conclude(response) };
+    wire.begin_exchange();
+    let mut ending = Ending { wire, extras, is_whole: false };
+    let after = conclude(response);
+    ending.is_whole = !matches!(after, After::Broken);
+    after
+}
+
+/// Tells the observers of an exchange what became of it, also where its thread is killed meanwhile.
+struct Ending<'w> {
+    wire: &'w Wire,
+    extras: Box<Extras>,
+    is_whole: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.extras.outcome = self.wire.outcome(self.is_whole);
     }
-    respond(wire, service, input, &mut body, &mut expects_continue, answer, response)
 }
 
 /// Why there is no head.
@@ -214,19 +259,37 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
 /// from frame to frame would show. A panic in the handler is a 500; a kill goes on unwinding.
 #[inline]
 fn call<'s>(
-    handler: &dyn Handler,
+    wire: &Wire,
+    service: &Service,
     request: &mut Request<'_>,
     slot: &'s mut Option<Response>,
 ) -> &'s mut Response {
+    if let Some(limit) = service.handler_limit {
+        wire.activity().set_handler_deadline(Instant::now().checked_add(limit));
+    }
     // The request is only read and its body closed after a panic; both stay consistent at every step.
     let outcome = bast::catch_unwind(AssertUnwindSafe(|| {
-        *slot = Some(handler.handle(request));
+        let handled = within(wire.activity().handler_deadline(), || {
+            *slot = Some(service.handler.handle(request));
+        });
+        if let Err(elapsed) = handled {
+            *slot = Some(Error::from(elapsed).into_response());
+        }
     }));
     if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
         log_failure(request, outcome, slot.as_ref());
         *slot = Some(internal_error());
     }
     slot.as_mut().expect("serve: a handler returned without a response")
+}
+
+/// Runs code of the application until the deadline at most.
+#[inline]
+fn within<R>(deadline: Option<Instant>, body: impl FnOnce() -> R) -> Result<R, bast::Elapsed> {
+    match deadline {
+        None => Ok(body()),
+        Some(deadline) => bast::timeout_at(deadline, body),
+    }
 }
 
 /// Says in the log why a handler's response is not sent. A kill, and the end of a limit further out, go on unwinding.
@@ -298,10 +361,10 @@ struct Form {
 
 impl Form {
     fn new(answer: Answer, response: &Response, persistence: Persistence) -> Form {
-        let allows_body = response.status().allows_body();
+        let allows_content = response.status().allows_content();
         let length =
-            if allows_body { length_of(response, answer) } else { length_without_body(response.status()) };
-        let without_body = answer.head_only || !allows_body;
+            if allows_content { length_of(response, answer) } else { length_without_body(response.status()) };
+        let without_body = answer.head_only || !allows_content;
         Form { version: answer.version, without_body, length, persistence }
     }
 }
@@ -321,6 +384,7 @@ fn respond(
     if answer.asked == Persistence::Close
         || response.closes()
         || form.length == Length::UntilClose
+        || wire.activity().requests() >= service.limits.requests_per_connection_max
         || !(can_finish(body, *expects_continue, service) || is_stream && response.reads_request())
         || (service.is_draining() && !another_head_received(wire, service, input, body))
     {
@@ -336,7 +400,7 @@ fn respond(
     if sent.is_err() {
         // Closing without the rest of a body that was announced is how the client learns that it is not whole.
         let _ = wire.flush();
-        return After::Close;
+        return After::Broken;
     }
     let persistence = form.persistence;
     let next = if persistence == Persistence::Close {
@@ -499,8 +563,9 @@ const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
 fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> io::Result<()> {
     let mut output = wire.output();
     let mark = output.bytes.len();
-    let prepared = if form.without_body { None } else { response.constant().map(Constant::rest) };
+    let prepared = if form.without_body { None } else { response.constant() };
     compose(&mut output.bytes, service, form, response, prepared);
+    wire.begin_body(&output, response.status(), prepared.map_or(0, |constant| constant.body().len()));
     if form.without_body || prepared.is_some() {
         return Ok(());
     }
@@ -521,7 +586,7 @@ fn compose(
     service: &Service,
     form: Form,
     response: &Response,
-    prepared: Option<&[u8]>,
+    prepared: Option<&Constant>,
 ) {
     preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
         let head = ResponseHead {
@@ -535,7 +600,7 @@ fn compose(
         };
         match prepared {
             None => head.encode(output),
-            Some(rest) => head.encode_before(rest, output),
+            Some(constant) => head.encode_before(constant.rest(), output),
         }
     });
 }
@@ -634,13 +699,19 @@ fn send_stream(
         // Behind the head of the response it would be too late to ask for the body.
         reader.ask()?;
     }
-    compose(&mut wire.output().bytes, service, form, response, None);
+    let mut output = wire.output();
+    compose(&mut output.bytes, service, form, response, None);
+    wire.begin_body(&output, response.status(), 0);
+    drop(output);
     let wants_trailers = accepts_trailers(&reader.input.head, reader.input.since(answer.head_at));
     let Body::Stream(stream) = response.take_body() else { unreachable!("serve: another body as a stream") };
     let Some(mut writer) = BodyWriter::new(wire, form.length, wants_trailers) else { return Ok(()) };
     let before = wire.activity().phase();
     wire.activity().enter(Phase::Handler);
-    let produced = bast::catch_unwind(AssertUnwindSafe(|| (stream.produce)(&mut reader, &mut writer)));
+    let produced = bast::catch_unwind(AssertUnwindSafe(|| {
+        within(wire.activity().handler_deadline(), || (stream.produce)(&mut reader, &mut writer))
+            .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
+    }));
     wire.activity().enter(before);
     if !matches!(produced, Ok(Ok(()))) && form.length == Length::UntilClose {
         // To this client the end of the connection is the end of the body, unless it is reset.
@@ -720,4 +791,4 @@ fn linger(wire: &Wire, service: &Service, input: &mut Input) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

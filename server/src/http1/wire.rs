@@ -7,7 +7,7 @@
 //! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself.
 #![forbid(unsafe_code)]
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
 use std::iter;
 use std::mem;
@@ -16,6 +16,8 @@ use std::rc::Rc;
 
 use crate::buffer::{Buffers, Input};
 use crate::http1::encode;
+use crate::message::Status;
+use crate::sent::Outcome;
 use crate::timeout::{Activity, Phase};
 
 /// Output is sent as soon as this much is held.
@@ -26,6 +28,8 @@ pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
 pub(crate) struct Wire {
     activity: Rc<Activity>,
     output: RefCell<Output>,
+    /// The response that was begun last: its status, and where in all bytes its body begins.
+    begun: Cell<(Option<Status>, u64)>,
 }
 
 /// Bytes to be sent.
@@ -58,7 +62,7 @@ impl Output {
 
 impl Wire {
     pub(crate) fn new(activity: Rc<Activity>) -> Wire {
-        Wire { activity, output: RefCell::default() }
+        Wire { activity, output: RefCell::default(), begun: Cell::new((None, 0)) }
     }
 
     pub(crate) fn activity(&self) -> &Activity {
@@ -81,6 +85,29 @@ impl Wire {
     #[inline]
     pub(crate) fn output(&self) -> RefMut<'_, Output> {
         self.output.borrow_mut()
+    }
+
+    /// A response's head was composed into `output`, and so many bytes of its body: what follows is the rest of that.
+    #[inline]
+    pub(crate) fn begin_body(&self, output: &Output, status: Status, body_bytes: usize) {
+        let head_end = output.bytes.len() - body_bytes;
+        self.begun.set((Some(status), self.activity.sent_bytes() + head_end as u64));
+    }
+
+    /// No response has begun yet.
+    pub(crate) fn begin_exchange(&self) {
+        self.begun.set((None, 0));
+    }
+
+    /// What has become of the response that was begun. What is held counts as sent.
+    pub(crate) fn outcome(&self, is_whole: bool) -> Outcome {
+        let (status, body_at) = self.begun.get();
+        // The output is borrowed where its sending was interrupted.
+        let (held, failed) =
+            self.output.try_borrow().map_or((0, true), |output| (output.bytes.len() as u64, output.failed));
+        let body_bytes =
+            if status.is_some() { (self.activity.sent_bytes() + held).saturating_sub(body_at) } else { 0 };
+        Outcome { status, body_bytes, is_whole: is_whole && !failed }
     }
 
     /// How many bytes are held.
@@ -174,18 +201,13 @@ impl Wire {
     /// Notes that the client's side took so many bytes.
     ///
     /// # Errors
-    /// `WriteZero` where it took none. `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
-    /// then although the client reads nothing; taken for progress, that would keep such a client for minutes.
+    /// `WriteZero` where it took none, `TimedOut` as for [`Activity::sent`].
     #[inline]
     fn client_took_bytes(&self, count: usize) -> io::Result<()> {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        if self.activity.is_expired() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.activity.progress();
-        Ok(())
+        self.activity.sent(count)
     }
 
     /// Sends what is held and then `len` bytes of a file from `offset` on, in whole segments.
@@ -225,7 +247,9 @@ impl Wire {
 
     /// Waits for input.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.activity.transport().read(buffer)
+        let count = self.activity.transport().read(buffer)?;
+        self.activity.received(count)?;
+        Ok(count)
     }
 
     /// Runs `body` in a phase, and returns to the one before.

@@ -38,6 +38,8 @@ pub(crate) struct Twin {
     expired: Cell<bool>,
     /// How many bytes one write takes at most; 0 is any number.
     room: Cell<usize>,
+    /// So much of the output was not acknowledged by the client.
+    unacknowledged: Cell<usize>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -50,6 +52,7 @@ impl Twin {
     }
 
     /// The same client, but it never closes.
+    #[cfg(test)]
     pub(crate) fn silent(script: &[&[u8]]) -> Rc<Twin> {
         let twin = Twin::new(script);
         twin.silent.set(true);
@@ -57,20 +60,24 @@ impl Twin {
     }
 
     /// From now on a write takes so many bytes at most, as where the socket's buffer is nearly full.
+    #[cfg(test)]
     pub(crate) fn narrow(&self, room: usize) {
         self.room.set(room);
     }
 
     /// Adds to what the client sends.
+    #[cfg(test)]
     pub(crate) fn push(&self, part: &[u8]) {
         self.script.borrow_mut().push_back(part.to_vec());
     }
 
+    #[cfg(test)]
     pub(crate) fn events(&self) -> Vec<Event> {
         self.events.borrow().clone()
     }
 
     /// The outputs, one for each system call.
+    #[cfg(test)]
     pub(crate) fn sends(&self) -> Vec<String> {
         self.events
             .borrow()
@@ -83,10 +90,12 @@ impl Twin {
     }
 
     /// All output.
+    #[cfg(test)]
     pub(crate) fn output(&self) -> String {
         self.sends().concat()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_expired(&self) -> bool {
         self.expired.get()
     }
@@ -94,6 +103,22 @@ impl Twin {
     /// What the client sent and the server did not read.
     pub(crate) fn unread(&self) -> usize {
         self.script.borrow().iter().map(Vec::len).sum()
+    }
+
+    /// From now on the client has not acknowledged so many bytes.
+    #[cfg(test)]
+    pub(crate) fn set_unacknowledged(&self, bytes: usize) {
+        self.unacknowledged.set(bytes);
+    }
+
+    /// All output as it is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn output_bytes(&self) -> Vec<u8> {
+        let events = self.events.borrow();
+        let sent = events
+            .iter()
+            .filter_map(|event| if let Event::Sent(bytes) = event { Some(&bytes[..]) } else { None });
+        sent.collect::<Vec<_>>().concat()
     }
 
     fn record(&self, bytes: &[u8]) {
@@ -181,6 +206,10 @@ impl Twin {
 
     pub(super) fn reset_on_close(&self) {
         self.events.borrow_mut().push(Event::Reset);
+    }
+
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.unacknowledged.get()
     }
 
     pub(super) fn expire(&self) {

@@ -19,11 +19,12 @@ fn limits() -> Limits {
     Limits { body_bytes_max: 100, drain_bytes_max: 50, linger_bytes_max: 1000, ..Limits::default() }
 }
 
-fn service(handler: impl Handler) -> Service {
+pub(crate) fn service(handler: impl Handler) -> Service {
     Service {
         id: ServerId::next(),
         handler: Box::new(handler),
         limits: limits(),
+        handler_limit: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
         unix_seconds: || 784_111_777,
@@ -31,13 +32,13 @@ fn service(handler: impl Handler) -> Service {
 }
 
 /// Serves a scripted client to the end of its connection.
-fn run(twin: &Rc<Twin>, service: &Service) {
+pub(crate) fn run(twin: &Rc<Twin>, service: &Service) {
     let activity = Activity::new(twin.into(), None);
     serve(&Wire::new(activity), service, None);
 }
 
 /// The output for this input, with the lines left out that are always the same.
-fn answer(handler: impl Handler, parts: &[&[u8]]) -> String {
+pub(crate) fn answer(handler: impl Handler, parts: &[&[u8]]) -> String {
     let twin = Twin::new(parts);
     run(&twin, &service(handler));
     without_date(&twin.output())
@@ -48,7 +49,7 @@ fn without_date(output: &str) -> String {
 }
 
 /// The status codes of a sequence of responses without bodies that look like status lines.
-fn codes(output: &str) -> Vec<u16> {
+pub(crate) fn codes(output: &str) -> Vec<u16> {
     output
         .match_indices("HTTP/1.1 ")
         .filter_map(|(at, _)| output.get(at + 9..at + 12)?.parse().ok())
@@ -390,6 +391,14 @@ fn statuses_without_a_body_never_get_one() {
         assert_eq!(codes(&output), [status.code(); 2]);
         assert!(!output.contains("unwanted") && !output.contains("Content-Length"), "{output}");
     }
+}
+
+#[test]
+fn a_205_has_a_length_of_zero_whatever_the_handler_gave_it() {
+    let output = answer(|_: &mut Request<'_>| (Status::RESET_CONTENT, "unwanted"), &[GET, GET]);
+    assert_eq!(codes(&output), [205; 2]);
+    assert!(!output.contains("unwanted"), "{output}");
+    assert_eq!(output.matches("Content-Length: 0\r\n").count(), 2, "{output}");
 }
 
 #[test]
