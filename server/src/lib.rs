@@ -36,19 +36,25 @@
 mod admission;
 mod buffer;
 mod class;
+pub mod client;
 mod connection;
 #[doc(hidden)]
 pub mod constant;
+mod cookie;
 mod date;
 mod dump;
 mod error;
 mod extensions;
+mod extract;
 pub mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
+pub mod html;
 mod http1;
+#[cfg(feature = "http-types")]
+pub mod http_types;
 mod limits;
 mod listener;
 mod load;
@@ -72,6 +78,7 @@ mod transport;
 mod upgrade;
 
 pub use constant::Constant;
+pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;

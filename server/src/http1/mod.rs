@@ -1,8 +1,8 @@
 //! HTTP/1.1 and 1.0 (RFC 9112): sans-IO codecs, and the loop that speaks them over a transport.
 //!
-//! `head`, `request_line`, `fields`, `parse`, `body`, `chunk_extension`, `trailers`, `encode` and `persistence` know bytes only; their tests
-//! cut every input at every position. `wire`, `reader` and `stream` receive bodies, hold back and send output; `serve` tells the story of a
-//! connection.
+//! `head`, `request_line`, `fields`, `parse`, `body`, `chunk_extension`, `trailers`, `encode` and `persistence` know bytes
+//! only; their tests cut every input at every position. `wire`, `reader` and `stream` receive bodies, hold back and send
+//! output; `serve` tells the story of a connection.
 #![forbid(unsafe_code)]
 
 pub(crate) mod body;

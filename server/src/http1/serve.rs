@@ -564,7 +564,7 @@ fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> 
     let mut output = wire.output();
     let mark = output.bytes.len();
     let prepared = if form.without_body { None } else { response.constant() };
-    compose(&mut output.bytes, service, form, response, prepared);
+    compose(&mut output.bytes, service, form, response, prepared.map(Constant::rest));
     wire.begin_body(&output, response.status(), prepared.map_or(0, |constant| constant.body().len()));
     if form.without_body || prepared.is_some() {
         return Ok(());
@@ -586,7 +586,7 @@ fn compose(
     service: &Service,
     form: Form,
     response: &Response,
-    prepared: Option<&Constant>,
+    prepared: Option<&[u8]>,
 ) {
     preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
         let head = ResponseHead {
@@ -600,7 +600,7 @@ fn compose(
         };
         match prepared {
             None => head.encode(output),
-            Some(constant) => head.encode_before(constant.rest(), output),
+            Some(rest) => head.encode_before(rest, output),
         }
     });
 }

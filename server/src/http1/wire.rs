@@ -87,10 +87,10 @@ impl Wire {
         self.output.borrow_mut()
     }
 
-    /// A response's head was composed into `output`, and so many bytes of its body: what follows is the rest of that.
+    /// A response's head was composed into `output`, and so many bytes of its body behind it: what follows is the rest.
     #[inline]
-    pub(crate) fn begin_body(&self, output: &Output, status: Status, body_bytes: usize) {
-        let head_end = output.bytes.len() - body_bytes;
+    pub(crate) fn begin_body(&self, output: &Output, status: Status, composed_bytes: usize) {
+        let head_end = output.bytes.len() - composed_bytes;
         self.begun.set((Some(status), self.activity.sent_bytes() + head_end as u64));
     }
 

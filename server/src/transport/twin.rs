@@ -36,10 +36,10 @@ pub(crate) struct Twin {
     /// After the script the client neither sends nor closes.
     silent: Cell<bool>,
     expired: Cell<bool>,
-    /// How many bytes one write takes at most; 0 is any number.
-    room: Cell<usize>,
     /// So much of the output was not acknowledged by the client.
     unacknowledged: Cell<usize>,
+    /// How many bytes one write takes at most; 0 is any number.
+    room: Cell<usize>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -204,12 +204,12 @@ impl Twin {
         self.events.borrow_mut().push(Event::ShutDown);
     }
 
-    pub(super) fn reset_on_close(&self) {
-        self.events.borrow_mut().push(Event::Reset);
-    }
-
     pub(super) fn unacknowledged(&self) -> usize {
         self.unacknowledged.get()
+    }
+
+    pub(super) fn reset_on_close(&self) {
+        self.events.borrow_mut().push(Event::Reset);
     }
 
     pub(super) fn expire(&self) {

@@ -51,6 +51,14 @@ fn parts_survive_writes_that_end_anywhere() {
 }
 
 #[test]
+fn parts_to_a_head_request_are_a_length_only() {
+    let twin = Twin::new(&[b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", GET]);
+    run(&twin, &service(|_: &mut Request<'_>| Response::parts("a/b", parts(4, 10))));
+    assert_eq!(twin.output().matches("Content-Length: 30\r\n").count(), 2, "{}", twin.output());
+    assert_eq!(twin.output().matches("\r\n\r\naaaaaaaaaa").count(), 1, "{}", twin.output());
+}
+
+#[test]
 fn a_shared_part_is_not_copied() {
     let chunk: Arc<[u8]> = vec![b's'; 100_000].into();
     let handler = move |_: &mut Request<'_>| {
