@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(missing_docs, reason = "nobody but the fuzz targets sees this")]
 
+use crate::client;
 use crate::handler::Handler;
 use crate::http1::serve::{Service, serve};
 use crate::http1::wire::Wire;
@@ -11,6 +12,7 @@ use crate::settings::Settings;
 use crate::timeout::Activity;
 use crate::transport::twin::Twin;
 
+pub use crate::client::ResponseHead;
 pub use crate::file::{Asked, ask_for_part};
 
 /// Serves a client that sends these parts, one by one, and closes. Returns what it is sent.
@@ -20,6 +22,16 @@ pub fn serve_parts(parts: &[&[u8]], limits: &Limits, handler: impl Handler) -> V
     let service = Service { unix_seconds: || 784_111_777, ..Service::new(Box::new(handler), &settings) };
     serve(&Wire::new(Activity::new((&twin).into(), None)), &service, None);
     twin.output_bytes()
+}
+
+/// Reads the head of a response that comes in these parts.
+pub fn response_head(parts: &[&[u8]], to_head: bool) -> Result<Option<ResponseHead>, client::Error> {
+    client::response_head(parts, to_head)
+}
+
+/// What a URL that this text refers to from `base` asks which host for, if both are any.
+pub fn refer(base: &str, reference: &str) -> Option<(String, String)> {
+    client::refer(base, reference)
 }
 
 /// Decodes a part of a path, or (with `form`) of a query.

@@ -216,3 +216,43 @@ impl Builder {
         }
     }
 }
+
+/// What the fuzz targets see of the parser of heads.
+#[cfg(fuzzing)]
+#[derive(Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "nobody but the fuzz targets sees this")]
+pub struct ResponseHead {
+    pub code: u16,
+    pub minor: u8,
+    pub fields: Vec<(String, Vec<u8>)>,
+    pub framing: String,
+    /// Bytes of the head.
+    pub len: usize,
+}
+
+/// Reads a head that comes in these parts.
+#[cfg(fuzzing)]
+pub(crate) fn response_head(parts: &[&[u8]], to_head: bool) -> Result<Option<ResponseHead>, Error> {
+    let mut received = Vec::new();
+    let mut scan = head::Scan::default();
+    for part in parts {
+        received.extend_from_slice(part);
+        if let Some((head, len)) = head::parse(&received, &mut scan, to_head, &Limits::default())? {
+            return Ok(Some(ResponseHead {
+                code: head.status.code(),
+                minor: u8::from(head.version == crate::message::Version::Http11),
+                fields: head.headers.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+                framing: format!("{:?}", head.framing),
+                len,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// Host and target of what `reference` refers to.
+#[cfg(fuzzing)]
+pub(crate) fn refer(base: &str, reference: &str) -> Option<(String, String)> {
+    let url = url::Url::parse(base).and_then(|base| base.join(reference)).ok()?;
+    Some((url.authority().to_owned(), url.target(Method::Get).to_owned()))
+}
