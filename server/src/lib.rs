@@ -34,22 +34,30 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod buffer;
 mod class;
 pub mod client;
 mod connection;
 #[doc(hidden)]
 pub mod constant;
+mod cookie;
 mod date;
 mod dump;
 mod error;
 mod extensions;
+mod extract;
 pub mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
+pub mod html;
 mod http1;
+#[cfg(feature = "http-types")]
+pub mod http_types;
 mod limits;
 mod listener;
 mod load;
@@ -57,6 +65,7 @@ mod message;
 mod middleware;
 mod pattern;
 mod percent;
+mod printable;
 mod refusal;
 mod request;
 mod response;
@@ -73,6 +82,7 @@ mod transport;
 mod upgrade;
 
 pub use constant::Constant;
+pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
