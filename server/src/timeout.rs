@@ -88,7 +88,7 @@ pub struct TimeLimits {
     /// [`bast::yield_point`], and answered by 503; a response that was begun is broken off, which the client can tell.
     ///
     /// It is by the clock: what the handler waits for its client counts as well. Streams without an end (events) need it to
-    /// be off; then limit the others one by one.
+    /// be off; then limit the others one by one. A connection that was [upgraded](crate::Response::upgrade) is not under it.
     pub handler: Option<Duration>,
     /// For the client to close after a response that ends the connection: 5 s by default.
     pub linger: Duration,
@@ -454,8 +454,8 @@ impl ServerId {
     }
 }
 
-/// How many connections are woken for their end before others may run: a millisecond of work or so.
-const EXPIRED_AT_ONCE: usize = 64;
+/// How many connections are woken for their end before others may run: some 0.2 ms of work.
+const EXPIRED_AT_ONCE: usize = 16;
 
 /// A connection that a sweep found quiet for too long.
 struct Overdue {
