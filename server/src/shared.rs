@@ -3,12 +3,18 @@
 //! It is made before the first of them starts, and lives until the last of them has ended.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bast::net::TcpListener;
 
+use crate::hooks::Hooks;
 use crate::http1::serve::Service;
 use crate::load::LoadTable;
+use crate::meter::Meter;
+use crate::metrics::{Recorder, ServerCells};
+use crate::proxy::ProxyProtocol;
 use crate::shutdown::Shutdown;
 use crate::timeout::TimeLimits;
 
@@ -20,6 +26,9 @@ pub(crate) struct Shared {
     pub(crate) time_limits: TimeLimits,
     /// What a connection's thread is given; `None` is the runtime's.
     pub(crate) stack_bytes: Option<usize>,
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    pub(crate) hooks: Hooks,
+    pub(crate) cells: Option<Arc<ServerCells>>,
     pub(crate) load: LoadTable,
     pub(crate) shutdown: Arc<Shutdown>,
 }
@@ -28,12 +37,18 @@ pub(crate) struct Shared {
 pub(crate) struct Live {
     shared: Arc<Shared>,
     capability: usize,
+    /// When it was accepted, if anybody wants to know.
+    accepted: Option<Instant>,
 }
 
 impl Live {
     pub(crate) fn new(shared: &Arc<Shared>, capability: usize) -> Live {
         shared.load.add(capability);
-        Live { shared: Arc::clone(shared), capability }
+        if let Some(cells) = &shared.cells {
+            cells.accepted();
+        }
+        let is_metered = shared.cells.is_some() || !shared.hooks.is_empty();
+        Live { shared: Arc::clone(shared), capability, accepted: is_metered.then(Instant::now) }
     }
 
     /// The connection has started, for good, on this capability, which may have taken it from the one it was meant for.
@@ -44,6 +59,13 @@ impl Live {
         }
     }
 
+    /// The meter of the connection, which is settled, if it is to have one.
+    pub(crate) fn meter(&self, peer: SocketAddr) -> Option<Box<Meter>> {
+        let cells = self.shared.cells.as_ref();
+        let recorder = cells.map(|cells| Recorder::new(Arc::clone(cells), self.capability));
+        Some(Box::new(Meter::new(peer, self.accepted?, self.shared.hooks.clone(), recorder)))
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -51,6 +73,9 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        if let Some(cells) = &self.shared.cells {
+            cells.ended();
+        }
         self.shared.load.remove(self.capability);
         self.shared.shutdown.connection_ended(&self.shared.load);
     }

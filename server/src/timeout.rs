@@ -13,12 +13,14 @@
 //! a server without connections makes no wake-ups.
 #![forbid(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::hooks::FaultKind;
+use crate::meter::Meter;
 use crate::transport::Transport;
 
 /// How long each phase of a connection may last without progress.
@@ -72,7 +74,7 @@ impl TimeLimits {
     /// The limit of a phase.
     fn of(&self, phase: Phase) -> Option<Duration> {
         match phase {
-            Phase::Idle => Some(self.keep_alive_idle),
+            Phase::New | Phase::Idle => Some(self.keep_alive_idle),
             Phase::Head => Some(self.head),
             Phase::Handler => None,
             Phase::Body => Some(self.body),
@@ -97,8 +99,11 @@ const PERIOD_MAX: Duration = Duration::from_secs(10);
 
 /// What a connection is waiting for, which decides how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// For the first byte of a request.
+#[non_exhaustive]
+pub enum Phase {
+    /// For the first byte of its first request.
+    New,
+    /// For the first byte of another request.
     Idle,
     /// For the rest of a head.
     Head,
@@ -110,6 +115,32 @@ pub(crate) enum Phase {
     Write,
     /// For the client to close.
     Linger,
+}
+
+impl Phase {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Phase; 7] = [
+        Phase::New,
+        Phase::Idle,
+        Phase::Head,
+        Phase::Handler,
+        Phase::Body,
+        Phase::Write,
+        Phase::Linger,
+    ];
+
+    /// The phase in one word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Phase::New => "new",
+            Phase::Idle => "idle",
+            Phase::Head => "head",
+            Phase::Handler => "handler",
+            Phase::Body => "body",
+            Phase::Write => "write",
+            Phase::Linger => "linger",
+        }
+    }
 }
 
 /// What the sweeper sees of a connection.
@@ -124,24 +155,63 @@ pub(crate) struct Activity {
     transport: Transport,
     /// The connection's thread, to be killed at the end of a drain; none in tests without a runtime.
     thread: Option<bast::Thread>,
+    /// Where somebody wants to know what the connection does.
+    meter: OnceCell<Box<Meter>>,
 }
 
 impl Activity {
-    /// A connection over `transport`, served by `thread`, idle for now.
+    /// A new connection over `transport`, served by `thread`.
     pub(crate) fn new(transport: Transport, thread: Option<bast::Thread>) -> Rc<Activity> {
         Rc::new(Activity {
-            phase: Cell::new(Phase::Idle),
+            phase: Cell::new(Phase::New),
             quiet: Cell::new(0),
             expired: Cell::new(false),
             index: Cell::new(usize::MAX),
             transport,
             thread,
+            meter: OnceCell::new(),
         })
+    }
+
+    /// Lets a meter count and time it from now on.
+    pub(crate) fn set_meter(&self, meter: Box<Meter>) {
+        let set = self.meter.set(meter);
+        assert!(set.is_ok(), "timeout: a second meter");
     }
 
     #[inline]
     pub(crate) fn transport(&self) -> &Transport {
         &self.transport
+    }
+
+    /// What counts and times the connection, if anything does.
+    #[inline]
+    pub(crate) fn meter(&self) -> Option<&Meter> {
+        self.meter.get().map(|meter| &**meter)
+    }
+
+    /// Notes bytes that came.
+    #[inline]
+    pub(crate) fn received(&self, count: usize) {
+        if let Some(meter) = self.meter() {
+            meter.received(count);
+        }
+    }
+
+    /// Notes bytes that went.
+    #[inline]
+    pub(crate) fn sent(&self, count: usize) {
+        if let Some(meter) = self.meter() {
+            meter.sent(count);
+        }
+    }
+
+    /// Notes that something failed in the current phase.
+    #[cold]
+    pub(crate) fn failed(&self, kind: FaultKind, detail: &dyn fmt::Display) {
+        if let Some(meter) = self.meter() {
+            meter.fails(self.phase.get(), kind, detail);
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -151,7 +221,10 @@ impl Activity {
     /// Enters a phase with its whole limit before it.
     #[inline]
     pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
+        let before = self.phase.replace(phase);
+        if let Some(meter) = self.meter() {
+            meter.enters(before, phase);
+        }
         self.quiet.set(0);
         if self.expired.get() {
             self.revive();
@@ -285,10 +358,17 @@ impl Registry {
 
     /// Ends the wait of every connection that has not received a whole head.
     pub(crate) fn expire_waiting(&self) {
-        for activity in self.members.borrow().iter() {
-            if matches!(activity.phase.get(), Phase::Idle | Phase::Head) {
-                activity.expire();
-            }
+        self.expire_in(|phase| matches!(phase, Phase::New | Phase::Idle | Phase::Head));
+    }
+
+    /// Ends the wait of every connection that is between two requests.
+    pub(crate) fn expire_idle(&self) {
+        self.expire_in(|phase| phase == Phase::Idle);
+    }
+
+    fn expire_in(&self, phase: impl Fn(Phase) -> bool) {
+        for activity in self.members.borrow().iter().filter(|activity| phase(activity.phase.get())) {
+            activity.expire();
         }
     }
 
@@ -354,7 +434,7 @@ mod tests {
     #[test]
     fn a_quiet_connection_is_expired_between_once_and_twice_its_limit() {
         for (phase, limit) in
-            [(Phase::Idle, T), (Phase::Head, T * 2), (Phase::Body, T), (Phase::Write, T), (Phase::Linger, T)]
+            [(Phase::New, T), (Phase::Idle, T), (Phase::Head, T * 2), (Phase::Body, T), (Phase::Write, T), (Phase::Linger, T)]
         {
             let registry = registry();
             let (twin, activity, _membership) = member(&registry);
@@ -401,12 +481,13 @@ mod tests {
     #[test]
     fn a_drain_expires_only_who_waits_for_a_request() {
         let registry = registry();
-        let members: Vec<_> = (0..6).map(|_| member(&registry)).collect();
-        let phases = [Phase::Idle, Phase::Head, Phase::Handler, Phase::Body, Phase::Write, Phase::Linger];
-        members.iter().zip(phases).for_each(|((_, activity, _), phase)| activity.enter(phase));
+        let members: Vec<_> = Phase::ALL.iter().map(|_| member(&registry)).collect();
+        members.iter().zip(Phase::ALL).for_each(|((_, activity, _), phase)| activity.enter(phase));
+        let expired = || members.iter().map(|(twin, ..)| twin.is_expired()).collect::<Vec<_>>();
+        registry.expire_idle();
+        assert_eq!(expired(), [false, true, false, false, false, false, false]);
         registry.expire_waiting();
-        let expired: Vec<bool> = members.iter().map(|(twin, ..)| twin.is_expired()).collect();
-        assert_eq!(expired, [true, true, false, false, false, false]);
+        assert_eq!(expired(), [true, true, true, false, false, false, false]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::buffer::Input;
 use crate::handler::Handler;
+use crate::hooks::FaultKind;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
 use crate::http1::head::{Framing, Head, Refusal};
@@ -43,6 +44,8 @@ pub(crate) struct Service {
     pub(crate) server_line: Box<[u8]>,
     /// The server is shutting down: answer what was received, and close.
     pub(crate) draining: AtomicBool,
+    /// While it does: who has connected and sent no request yet may still do so. See Note [patience] in `shutdown.rs`.
+    pub(crate) patient: AtomicBool,
     /// Seconds since 1970, coarsely: for `Date`.
     pub(crate) unix_seconds: fn() -> u64,
 }
@@ -51,6 +54,11 @@ impl Service {
     fn is_draining(&self) -> bool {
         // Relaxed: the flag carries no data. A connection that misses it is expired by its capability's registry.
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A request that has not come whole by now is not waited for. Acquire: `patient` is set before `draining`.
+    fn is_in_haste(&self) -> bool {
+        self.draining.load(Ordering::Acquire) && !self.patient.load(Ordering::Relaxed)
     }
 }
 
@@ -73,7 +81,8 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     while let Some(mut buffers) = await_request(wire, service, first) {
         first = false;
         loop {
-            match exchange(wire, service, &peer, buffers.input()) {
+            let after = metered(wire, || exchange(wire, service, &peer, buffers.input()));
+            match after {
                 After::Request => {}
                 After::Idle => break,
                 After::Close => return,
@@ -83,14 +92,24 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     }
 }
 
+/// Tells the connection's meter, if it has one, where a request begins and ends.
+#[inline]
+fn metered(wire: &Wire, exchange: impl FnOnce() -> After) -> After {
+    let Some(meter) = wire.activity().meter() else { return exchange() };
+    meter.begins();
+    let after = exchange();
+    meter.ends();
+    after
+}
+
 /// Waits for the first bytes of a request, holding no buffer meanwhile. `None` where the connection is over.
 fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<Loan<'w>> {
     let transport = wire.activity().transport();
-    wire.activity().enter(Phase::Idle);
+    wire.activity().enter(if first { Phase::New } else { Phase::Idle });
     // A new connection's request is often there already: look before waiting, which takes a registration.
     let mut wait = !first;
     loop {
-        if service.is_draining() {
+        if if first { service.is_in_haste() } else { service.is_draining() } {
             wire.activity().expire();
         }
         // The read behind it would wait only after a false alarm. Unlike `try_read` it notes that the socket is
@@ -112,7 +131,10 @@ fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<L
         match received {
             Ok(0) if nothing => {}
             Ok(0) | Err(_) => return None,
-            Ok(_) => return Some(buffers),
+            Ok(count) => {
+                wire.activity().received(count);
+                return Some(buffers);
+            }
         }
     }
 }
@@ -145,7 +167,10 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     };
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
     let mut response = None;
-    let response = call(&*service.handler, &mut request, &mut response);
+    let response = call(wire, &*service.handler, &mut request, &mut response);
+    if let Some(meter) = wire.activity().meter() {
+        meter.answers(Some(input.head.method(input.since(head_at))), response.status());
+    }
     respond(wire, service, input, &mut body, expects_continue, answer, response)
 }
 
@@ -176,7 +201,7 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
             wire.flush().map_err(|_| NoHead::Gone)?;
             wire.activity().enter(Phase::Head);
             waiting = true;
-            if service.is_draining() {
+            if service.is_in_haste() {
                 // Entering a phase takes an expiry back; a head that is not there by now is not waited for.
                 wire.activity().expire();
             }
@@ -184,7 +209,7 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
         match wire.fill(input, 0) {
             Ok(0) => return Err(NoHead::Gone),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && !service.is_draining() => {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && !service.is_in_haste() => {
                 let reason = "request head did not arrive in time";
                 return Err(NoHead::Refused(Refusal { status: Status::REQUEST_TIMEOUT, reason }));
             }
@@ -197,6 +222,7 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
 /// from frame to frame would show. A panic in the handler is a 500; a kill goes on unwinding.
 #[inline]
 fn call<'s>(
+    wire: &Wire,
     handler: &dyn Handler,
     request: &mut Request<'_>,
     slot: &'s mut Option<Response>,
@@ -206,7 +232,7 @@ fn call<'s>(
         *slot = Some(handler.handle(request));
     }));
     if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
-        log_failure(request, outcome, slot.as_ref());
+        log_failure(wire, request, outcome, slot.as_ref());
         *slot = Some(internal_error());
     }
     slot.as_mut().expect("serve: a handler returned without a response")
@@ -215,12 +241,18 @@ fn call<'s>(
 /// Says in the log why a handler's response is not sent. A kill, and the end of a limit further out, go on unwinding.
 #[cold]
 #[inline(never)]
-fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response: Option<&Response>) {
+fn log_failure(
+    wire: &Wire,
+    request: &Request<'_>,
+    outcome: std::thread::Result<()>,
+    response: Option<&Response>,
+) {
     let (method, path) = (request.method(), request.path());
     match outcome {
         Ok(()) => {
             let fault = response.and_then(Response::fault).unwrap_or_default();
             log::error!("{method} {path:?}: {fault}");
+            wire.activity().failed(FaultKind::Faulty, &fault);
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => {
@@ -230,6 +262,7 @@ fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response
                 .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
                 .unwrap_or("no message");
             log::error!("{method} {path:?}: handler panicked: {message:?}");
+            wire.activity().failed(FaultKind::Panicked, &message);
         }
     }
 }
@@ -243,6 +276,10 @@ fn internal_error() -> Response {
 #[cold]
 fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
     log::debug!("refused a request: {}: {}", refusal.status, refusal.reason);
+    wire.activity().failed(FaultKind::Refused(refusal.status), &refusal.reason);
+    if let Some(meter) = wire.activity().meter() {
+        meter.answers(None, refusal.status);
+    }
     let mut response =
         Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);
     let answer = Answer { version: Version::Http11, asked: Persistence::Close, head_only: false };
@@ -377,8 +414,9 @@ fn another_head_received(wire: &Wire, service: &Service, input: &mut Input, body
         let position = input.position();
         let received =
             input.fill(position, |room| Ok(wire.activity().transport().try_read(room)?.unwrap_or(0)));
-        if !matches!(received, Ok(1..)) {
-            return false;
+        match received {
+            Ok(count @ 1..) => wire.activity().received(count),
+            _ => return false,
         }
     }
 }
@@ -503,16 +541,19 @@ fn produce(wire: &Wire, stream: StreamBody, length: Length) -> io::Result<()> {
     let produced = bast::catch_unwind(AssertUnwindSafe(|| (stream.produce)(&mut writer)));
     wire.activity().enter(before);
     match produced {
-        Ok(Ok(())) => {
-            writer.finish().inspect_err(|_| log::error!("a response body was shorter than announced"))
-        }
+        Ok(Ok(())) => writer.finish().inspect_err(|error| {
+            log::error!("a response body was shorter than announced");
+            wire.activity().failed(FaultKind::BrokenOff, error);
+        }),
         Ok(Err(error)) => {
             log::warn!("a response was broken off: {error}");
+            wire.activity().failed(FaultKind::BrokenOff, &error);
             Err(error)
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(_) => {
             log::error!("a response was broken off: its producer panicked");
+            wire.activity().failed(FaultKind::BrokenOff, &"its producer panicked");
             Err(io::ErrorKind::Other.into())
         }
     }

@@ -14,7 +14,9 @@ use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use crate::buffer::{Buffers, Input};
+use crate::hooks::FaultKind;
 use crate::http1::encode;
+use crate::proxy::Proxied;
 use crate::timeout::{Activity, Phase};
 
 /// Output is sent as soon as this much is held.
@@ -25,6 +27,8 @@ pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
 pub(crate) struct Wire {
     activity: Rc<Activity>,
     output: RefCell<Output>,
+    /// Whom a proxy speaks for on this connection.
+    proxied: Option<Box<Proxied>>,
 }
 
 /// Bytes to be sent.
@@ -57,7 +61,16 @@ impl Output {
 
 impl Wire {
     pub(crate) fn new(activity: Rc<Activity>) -> Wire {
-        Wire { activity, output: RefCell::default() }
+        Wire { activity, output: RefCell::default(), proxied: None }
+    }
+
+    /// The same stream, which a proxy made if it said so.
+    pub(crate) fn behind(self, proxied: Option<Box<Proxied>>) -> Wire {
+        Wire { proxied, ..self }
+    }
+
+    pub(crate) fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.as_deref()
     }
 
     pub(crate) fn activity(&self) -> &Activity {
@@ -123,7 +136,7 @@ impl Wire {
         });
         unsent.finish();
         output.failed = sent.is_err();
-        sent
+        sent.inspect_err(|error| self.write_failed(error))
     }
 
     /// Sends the output and what `body` has besides. Interrupted, that cannot be taken up again.
@@ -136,7 +149,17 @@ impl Wire {
         let sent = self.in_phase(Phase::Write, || body(&output.bytes));
         output.failed = sent.is_err();
         output.bytes.clear();
-        sent
+        sent.inspect_err(|error| self.write_failed(error))
+    }
+
+    #[cold]
+    fn write_failed(&self, error: &io::Error) {
+        let kind = match error.kind() {
+            // Of a file that was to be sent.
+            io::ErrorKind::UnexpectedEof => FaultKind::BrokenOff,
+            kind => FaultKind::Write(kind),
+        };
+        self.in_phase(Phase::Write, || self.activity.failed(kind, error));
     }
 
     #[inline]
@@ -173,6 +196,7 @@ impl Wire {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        self.activity.sent(count);
         if self.activity.is_expired() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -217,7 +241,9 @@ impl Wire {
 
     /// Waits for input.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.activity.transport().read(buffer)
+        let count = self.activity.transport().read(buffer)?;
+        self.activity.received(count);
+        Ok(count)
     }
 
     /// Runs `body` in a phase, and returns to the one before.

@@ -26,6 +26,7 @@ fn service(handler: impl Handler) -> Service {
         limits: limits(),
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
+        patient: AtomicBool::new(false),
         unix_seconds: || 784_111_777,
     }
 }
