@@ -33,12 +33,14 @@
 //! is info or a warning; what a client did wrong is debug.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod buffer;
 mod class;
 mod connection;
 mod date;
 mod dump;
 mod error;
+mod extensions;
 pub mod file;
 mod handler;
 pub mod handover;
@@ -53,6 +55,7 @@ pub mod metrics;
 mod middleware;
 mod percent;
 pub mod proxy;
+mod refusal;
 mod request;
 mod response;
 mod router;
@@ -60,15 +63,19 @@ mod server;
 mod settings;
 mod shared;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeout;
 mod transport;
+mod upgrade;
 
 pub use dump::dump_handler;
 pub use error::Error;
+pub use extensions::Extensions;
 pub use handler::Handler;
 pub use hooks::{Cause, Closed, Fault, FaultKind, Hooks};
 pub use http1::stream::BodyWriter;
-pub use limits::Limits;
+pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
 pub use metrics::Metrics;
 pub use middleware::{Next, With};
@@ -79,6 +86,7 @@ pub use router::Router;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use timeout::{Phase, TimeLimits};
+pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.
 #[cfg(doctest)]

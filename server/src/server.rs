@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bast::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -14,6 +13,7 @@ use bast::signal::{Signal, Signals};
 use bast::sync::Receiver;
 use bast::{Builder, JoinHandle, Runtime, Thread};
 
+use crate::admission::Admission;
 use crate::class::is_field_value;
 use crate::handler::Handler;
 use crate::handover::{self, Lent, Offer, Predecessor, Sharing};
@@ -23,7 +23,7 @@ use crate::load::LoadTable;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::shutdown::{Event, PATIENCE, Shutdown};
-use crate::timeout::{Registry, ServerId};
+use crate::timeout::{Patience, Registry};
 
 /// An HTTP server, bound to its address and not serving yet.
 ///
@@ -202,22 +202,12 @@ impl Server {
             Builder::new().stack_size(bytes).spawn(|| {})?;
         }
         let runtime = bast::Handle::current();
-        let server_line = match settings.server_name {
-            "" => String::new(),
-            name => format!("Server: {name}\r\n"),
-        };
         let shared = Arc::new(Shared {
             load: LoadTable::new(runtime.capabilities()),
+            admission: Admission::new(&settings.limits),
+            refusals: Arc::default(),
             listener,
-            service: Service {
-                id: ServerId::next(),
-                handler,
-                limits: settings.limits,
-                server_line: server_line.into_bytes().into(),
-                draining: AtomicBool::new(false),
-                patient: AtomicBool::new(false),
-                unix_seconds: bast::time::coarse_unix_seconds,
-            },
+            service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
             stack_bytes: settings.stack_bytes,
             proxy_protocol: settings.proxy_protocol,
@@ -312,7 +302,7 @@ impl Running {
         self.lent = Some(offer.lent());
         let (shared, sharing) = (Arc::clone(&self.shared), self.sharing);
         let thread = Builder::new().name("hand-over").spawn(move || {
-            let is_draining = || shared.service.draining.load(Ordering::SeqCst);
+            let is_draining = || shared.is_stopping();
             let relieved = || shared.shutdown.send(Event::HandedOver);
             offer.serve(&shared.listener, sharing, is_draining, relieved);
         })?;
@@ -346,9 +336,7 @@ impl Running {
         let shared = Arc::clone(&self.shared);
         let is_handed_over = drain == Drain::HandedOver;
         self.is_stopped = !is_handed_over;
-        shared.service.patient.store(is_handed_over, Ordering::SeqCst);
-        shared.service.draining.store(true, Ordering::SeqCst);
-        shared.listener.close();
+        shared.stop_accepting(if is_handed_over { Patience::WithTheNew } else { Patience::Over });
         if acceptor.join().is_err() {
             log::error!("the acceptor had panicked");
         }
@@ -422,15 +410,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.service.draining.store(true, Ordering::SeqCst);
-        self.shared.listener.close();
+        self.shared.stop_accepting(Patience::Over);
         self.helpers.iter().for_each(Thread::kill);
     }
 }
 
 /// From now on who has not sent a request is closed.
 fn end_patience(shared: &Shared) -> io::Result<()> {
-    shared.service.patient.store(false, Ordering::SeqCst);
+    shared.service.lose_patience();
     on_each_capability(shared, Registry::expire_waiting)
 }
 

@@ -3,20 +3,23 @@
 //! It is made before the first of them starts, and lives until the last of them has ended.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bast::net::TcpListener;
 
+use crate::admission::{Admission, Client, NoRoom};
 use crate::hooks::Hooks;
 use crate::http1::serve::Service;
 use crate::load::LoadTable;
 use crate::meter::Meter;
 use crate::metrics::{Recorder, ServerCells};
 use crate::proxy::ProxyProtocol;
+use crate::refusal::Refusals;
 use crate::shutdown::Shutdown;
-use crate::timeout::TimeLimits;
+use crate::timeout::{Patience, TimeLimits};
 
 /// What the threads of a server share while it serves.
 pub(crate) struct Shared {
@@ -30,25 +33,55 @@ pub(crate) struct Shared {
     pub(crate) hooks: Hooks,
     pub(crate) cells: Option<Arc<ServerCells>>,
     pub(crate) load: LoadTable,
+    pub(crate) admission: Admission,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) shutdown: Arc<Shutdown>,
+}
+
+impl Shared {
+    /// Ends accepting, whatever the acceptor waits for.
+    pub(crate) fn stop_accepting(&self, patience: Patience) {
+        self.service.drain(patience);
+        self.listener.close();
+        self.admission.departures.wake();
+    }
+
+    /// Is accepting to end?
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.service.draining.load(Ordering::SeqCst)
+    }
+
+    /// A client was turned away.
+    pub(crate) fn refused(&self) {
+        if let Some(cells) = &self.cells {
+            cells.refused();
+        }
+    }
 }
 
 /// A connection's share of the load, from its acceptance until it is dropped.
 pub(crate) struct Live {
     shared: Arc<Shared>,
     capability: usize,
+    client: Client,
     /// When it was accepted, if anybody wants to know.
     accepted: Option<Instant>,
 }
 
 impl Live {
-    pub(crate) fn new(shared: &Arc<Shared>, capability: usize) -> Live {
+    /// The share of a connection from this address.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(crate) fn new(shared: &Arc<Shared>, capability: usize, address: IpAddr) -> Result<Live, NoRoom> {
+        let client = Client::from(address);
+        shared.admission.enter(client, shared.load.total())?;
         shared.load.add(capability);
         if let Some(cells) = &shared.cells {
             cells.accepted();
         }
         let is_metered = shared.cells.is_some() || !shared.hooks.is_empty();
-        Live { shared: Arc::clone(shared), capability, accepted: is_metered.then(Instant::now) }
+        Ok(Live { shared: Arc::clone(shared), capability, client, accepted: is_metered.then(Instant::now) })
     }
 
     /// The connection has started, for good, on this capability, which may have taken it from the one it was meant for.
@@ -77,6 +110,8 @@ impl Drop for Live {
             cells.ended();
         }
         self.shared.load.remove(self.capability);
+        self.shared.admission.leave(self.client);
+        self.shared.admission.departures.tell();
         self.shared.shutdown.connection_ended(&self.shared.load);
     }
 }

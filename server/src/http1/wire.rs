@@ -77,6 +77,11 @@ impl Wire {
         &self.activity
     }
 
+    /// The activity, for what outlives the story of the connection.
+    pub(crate) fn share_activity(&self) -> Rc<Activity> {
+        Rc::clone(&self.activity)
+    }
+
     /// Takes buffers from the pool until the loan is dropped.
     pub(crate) fn borrow_buffers(&self) -> Loan<'_> {
         let mut buffers = Buffers::take();
@@ -189,19 +194,13 @@ impl Wire {
     /// Notes that the client's side took so many bytes.
     ///
     /// # Errors
-    /// `WriteZero` where it took none. `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
-    /// then although the client reads nothing; taken for progress, that would keep such a client for minutes.
+    /// `WriteZero` where it took none, `TimedOut` as for [`Activity::sent`].
     #[inline]
     fn client_took_bytes(&self, count: usize) -> io::Result<()> {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.activity.sent(count);
-        if self.activity.is_expired() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.activity.progress();
-        Ok(())
+        self.activity.sent(count)
     }
 
     /// Sends what is held and then `len` bytes of a file from `offset` on, in whole segments.
@@ -242,7 +241,7 @@ impl Wire {
     /// Waits for input.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.activity.transport().read(buffer)?;
-        self.activity.received(count);
+        self.activity.received(count)?;
         Ok(count)
     }
 

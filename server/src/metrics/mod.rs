@@ -119,7 +119,7 @@ impl Step {
     /// The step that a phase is, before or after the handler has answered.
     pub(crate) fn of(phase: Phase, answered: bool) -> Step {
         match phase {
-            Phase::New | Phase::Idle | Phase::Linger => Step::Idle,
+            Phase::New | Phase::Idle | Phase::Linger | Phase::Upgraded => Step::Idle,
             Phase::Head => Step::Head,
             Phase::Handler if answered => Step::Respond,
             Phase::Handler => Step::Handler,
