@@ -169,9 +169,6 @@ impl Meter {
             (_, Some(kind)) => Cause::Fault(kind),
         };
         let duration = self.accepted.elapsed();
-        if let Some(times) = &self.times {
-            times.recorder.closed(phase, cause, duration);
-        }
         self.hooks.closed(&Closed {
             peer: self.peer.get(),
             requests: self.requests.get(),
@@ -180,6 +177,9 @@ impl Meter {
             duration,
             cause,
         });
+        if let Some(times) = &self.times {
+            times.recorder.closed(phase, cause, duration);
+        }
     }
 }
 

@@ -242,6 +242,35 @@ impl fmt::Debug for Server {
 }
 
 /// Shuts a server down, from any thread.
+///
+/// # Signals of the program's own
+/// The server reacts to SIGINT and SIGTERM, unless [`Settings::handle_signals`] is off. One thread receives what others
+/// the program wants, and does what they mean; all capabilities see it, as they share the program's memory:
+///
+/// ```no_run
+/// use bast::signal::{Signal, Signals};
+/// use bast_server::{Request, Server};
+/// use std::sync::RwLock;
+///
+/// static GREETING: RwLock<String> = RwLock::new(String::new());
+///
+/// # fn main() -> std::io::Result<()> {
+/// let server = Server::bind("127.0.0.1:8080")?;
+/// let handle = server.handle();
+/// let signals = Signals::new([Signal::HangUp, Signal::User1])?;
+/// bast::run(move || {
+///     bast::spawn(move || {
+///         for signal in &signals {
+///             match signal {
+///                 Signal::HangUp => *GREETING.write().unwrap() = std::fs::read_to_string("greeting").unwrap(),
+///                 _ => handle.shutdown(),
+///             }
+///         }
+///     });
+///     server.serve(|_: &mut Request| GREETING.read().unwrap().clone())
+/// })
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     shutdown: Arc<Shutdown>,
