@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_server::{Error, Handler, Limits, Request, Response, Router, Server, Settings, TimeLimits};
+use bast_server::{Error, Handler, Limits, Next, Request, Response, Router, Server, Settings, TimeLimits};
 
 use support::{Client, DEADLINE, Gate, open, settings, start};
 
@@ -146,8 +146,12 @@ fn files_are_served_below_a_prefix_and_a_missing_root_is_an_error_of_serve() {
         "larger than what is copied"
     );
 
-    let missing =
-        Router::new().get("/a/{b}", Router::new().files("/", "/does/not/exist").with(|r, next| next.run(r)));
+    let missing = Router::new().get(
+        "/a/{b}",
+        Router::new()
+            .files("/", "/does/not/exist")
+            .with(|request: &mut Request, next: Next| next.run(request)),
+    );
     let server = Server::bind("127.0.0.1:0").expect("bind").with(settings());
     assert_eq!(server.serve(missing).expect_err("no root").kind(), io::ErrorKind::NotFound);
 }

@@ -19,7 +19,7 @@ fn limits() -> Limits {
     Limits { body_bytes_max: 100, drain_bytes_max: 50, linger_bytes_max: 1000, ..Limits::default() }
 }
 
-fn service(handler: impl Handler) -> Service {
+pub(crate) fn service(handler: impl Handler) -> Service {
     Service {
         id: ServerId::next(),
         handler: Box::new(handler),
@@ -33,13 +33,13 @@ fn service(handler: impl Handler) -> Service {
 }
 
 /// Serves a scripted client to the end of its connection.
-fn run(twin: &Rc<Twin>, service: &Service) {
+pub(crate) fn run(twin: &Rc<Twin>, service: &Service) {
     let activity = Activity::new(twin.into(), None);
     serve(&Wire::new(activity), service, None);
 }
 
 /// The output for this input, with the lines left out that are always the same.
-fn answer(handler: impl Handler, parts: &[&[u8]]) -> String {
+pub(crate) fn answer(handler: impl Handler, parts: &[&[u8]]) -> String {
     let twin = Twin::new(parts);
     run(&twin, &service(handler));
     without_date(&twin.output())
@@ -50,7 +50,7 @@ fn without_date(output: &str) -> String {
 }
 
 /// The status codes of a sequence of responses without bodies that look like status lines.
-fn codes(output: &str) -> Vec<u16> {
+pub(crate) fn codes(output: &str) -> Vec<u16> {
     output
         .match_indices("HTTP/1.1 ")
         .filter_map(|(at, _)| output.get(at + 9..at + 12)?.parse().ok())
@@ -395,6 +395,14 @@ fn statuses_without_a_body_never_get_one() {
 }
 
 #[test]
+fn a_205_has_a_length_of_zero_whatever_the_handler_gave_it() {
+    let output = answer(|_: &mut Request<'_>| (Status::RESET_CONTENT, "unwanted"), &[GET, GET]);
+    assert_eq!(codes(&output), [205; 2]);
+    assert!(!output.contains("unwanted"), "{output}");
+    assert_eq!(output.matches("Content-Length: 0\r\n").count(), 2, "{output}");
+}
+
+#[test]
 fn a_stream_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0() {
     let stream = |_: &mut Request<'_>| {
         Response::stream("text/plain", |body| {
@@ -573,6 +581,9 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
     assert_eq!(codes(&answer(guarded, &[GET])), [403], "a middleware may answer itself");
 }
 
+mod bodies;
+mod duplex;
+mod interim;
 mod upgrade;
 
 mod routes {
