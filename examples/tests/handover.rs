@@ -173,7 +173,10 @@ fn ten_hand_overs_under_ten_thousand_connects_refuse_and_reset_nobody() {
     }
     over.store(true, Ordering::Relaxed);
     for visitor in visitors {
-        visitor.join().expect("a visitor does not panic").expect("nobody was refused, reset or left without an answer");
+        visitor
+            .join()
+            .expect("a visitor does not panic")
+            .expect("nobody was refused, reset or left without an answer");
     }
     assert!(visits.load(Ordering::Relaxed) >= VISITS);
 }
@@ -225,7 +228,8 @@ fn the_path_is_for_the_user_only_and_goes_with_the_server() {
 fn a_path_that_is_something_else_is_left_alone() {
     let directory = Directory::new("else");
     fs::write(directory.path(), "precious").expect("a file");
-    let output = Command::new(PROGRAM).arg(directory.path()).arg("127.0.0.1:0").output().expect("run the program");
+    let output =
+        Command::new(PROGRAM).arg(directory.path()).arg("127.0.0.1:0").output().expect("run the program");
     assert!(!output.status.success());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("is there and no socket"), "{stderr}");
@@ -285,7 +289,10 @@ fn a_descriptor_that_is_no_listener_is_a_clear_error() {
     for (mut command, fault) in [
         (activated(stream, "LISTEN_FDS=1", &path), "not a listening socket"),
         (activated(file, "LISTEN_FDS=1", &path), "not a socket"),
-        (activated(listener.try_clone().expect("a duplicate"), "LISTEN_FDS=1 LISTEN_FDNAMES=a:b", &path), "2 names for 1"),
+        (
+            activated(listener.try_clone().expect("a duplicate"), "LISTEN_FDS=1 LISTEN_FDNAMES=a:b", &path),
+            "2 names for 1",
+        ),
         (activated(listener.try_clone().expect("a duplicate"), "LISTEN_FDS=many", &path), "no number"),
         (activated(listener, "LISTEN_FDS=900", &path), "LISTEN_FDS counts descriptor"),
     ] {

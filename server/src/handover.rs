@@ -80,7 +80,9 @@ impl Sharing {
     }
 
     fn of_letter(letter: u8) -> Option<Sharing> {
-        [Sharing::Sole, Sharing::Unknown, Sharing::Shared].into_iter().find(|sharing| sharing.letter() == letter)
+        [Sharing::Sole, Sharing::Unknown, Sharing::Shared]
+            .into_iter()
+            .find(|sharing| sharing.letter() == letter)
     }
 }
 
@@ -119,9 +121,10 @@ pub(crate) fn take(path: &Path) -> io::Result<Option<Taken>> {
     }
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "no hand-over of this version");
     let (words, letter) = hello.split_at(HELLO.len());
-    let (Some(sharing), [fd]) =
-        (Sharing::of_letter(letter[0]).filter(|_| words == HELLO), <[OwnedFd; 1]>::try_from(fds).map_err(|_| malformed())?)
-    else {
+    let (Some(sharing), [fd]) = (
+        Sharing::of_letter(letter[0]).filter(|_| words == HELLO),
+        <[OwnedFd; 1]>::try_from(fds).map_err(|_| malformed())?,
+    ) else {
         return Err(malformed());
     };
     let listener = TcpListener::try_from(fd)?;

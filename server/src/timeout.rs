@@ -706,9 +706,14 @@ mod tests {
 
     #[test]
     fn a_quiet_connection_is_expired_between_once_and_twice_its_limit() {
-        for (phase, limit) in
-            [(Phase::New, T), (Phase::Idle, T), (Phase::Head, T * 2), (Phase::Body, T), (Phase::Write, T), (Phase::Linger, T)]
-        {
+        for (phase, limit) in [
+            (Phase::New, T),
+            (Phase::Idle, T),
+            (Phase::Head, T * 2),
+            (Phase::Body, T),
+            (Phase::Write, T),
+            (Phase::Linger, T),
+        ] {
             let registry = registry();
             let (twin, activity, _membership) = member(&registry);
             activity.enter(phase);

@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bast_server::{
-    Cause, Closed, Error, FaultKind, Handler, Hooks, IntoResponse, Metrics, Phase, ProxyProtocol, Request, Response,
-    Router, Server, ServerHandle, Settings, Status, TimeLimits,
+    Cause, Closed, Error, FaultKind, Handler, Hooks, IntoResponse, Metrics, Phase, ProxyProtocol, Request,
+    Response, Router, Server, ServerHandle, Settings, Status, TimeLimits,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -132,7 +132,11 @@ fn the_end_of_a_connection_is_told_with_what_it_was_and_why() {
     assert_eq!(idle.read(&mut [0]).expect("an end"), 0);
     let summary = closed();
     assert_eq!((summary.cause, summary.requests), (Cause::Idle, 0));
-    assert!(summary.duration >= limit && summary.duration <= begun.elapsed() + limit, "{:?}", summary.duration);
+    assert!(
+        summary.duration >= limit && summary.duration <= begun.elapsed() + limit,
+        "{:?}",
+        summary.duration
+    );
 
     server.exchange("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(closed().cause, Cause::Fault(FaultKind::Refused(Status::BAD_REQUEST)));
@@ -223,7 +227,10 @@ fn the_metrics_of_a_server_tell_what_its_clients_did() {
     let start_of_wait = Instant::now();
     let text = loop {
         let text = server.exchange("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-        let open: f64 = ["new", "idle", "handler"].map(|state| value(&text, &format!("http_connections{{state=\"{state}\"}}"))).iter().sum();
+        let open: f64 = ["new", "idle", "handler"]
+            .map(|state| value(&text, &format!("http_connections{{state=\"{state}\"}}")))
+            .iter()
+            .sum();
         if open == 3.0 && value(&text, "http_connections{state=\"handler\"}") == 1.0 {
             break text;
         }
@@ -243,7 +250,11 @@ fn the_metrics_of_a_server_tell_what_its_clients_did() {
     }
     assert!(value(&text, "http_requests_total{method=\"GET\",status=\"2xx\"}") >= 6.0);
     assert!(value(&text, "http_received_bytes_total") >= 6.0 * GET.len() as f64);
-    assert!(value(&text, "bast_accepts_total{capability=\"0\"}") + value(&text, "bast_accepts_total{capability=\"1\"}") >= 9.0);
+    assert!(
+        value(&text, "bast_accepts_total{capability=\"0\"}")
+            + value(&text, "bast_accepts_total{capability=\"1\"}")
+            >= 9.0
+    );
     // What was closed lasted no less than what its requests took: the two that are open still took next to nothing, and
     // the handler's sleep is in both.
     let phase = |name: &str| value(&text, &format!("http_request_phase_seconds_sum{{phase=\"{name}\"}}"));
@@ -325,7 +336,9 @@ fn threads(request: &mut Request<'_>) -> String {
     let mut page = format!("{:?}", bast::current().id());
     let prefix = request.peer().map_or_else(String::new, |_| "conn".to_owned());
     for thread in bast::threads() {
-        if let Some(label) = thread.label.map(|label| label.to_string()).filter(|label| label.starts_with(&prefix)) {
+        if let Some(label) =
+            thread.label.map(|label| label.to_string()).filter(|label| label.starts_with(&prefix))
+        {
             page.push('\n');
             page.push_str(&label);
         }
@@ -363,7 +376,12 @@ fn each_open_connection_is_one_thread_and_its_end_is_the_end_of_the_thread() {
     assert_eq!(labels.len(), CONNECTIONS, "{seen}");
     let peers: BTreeSet<String> =
         streams.iter().map(|stream| stream.local_addr().expect("an address").port().to_string()).collect();
-    assert!(peers.iter().all(|port| labels.iter().filter(|label| label.ends_with(&format!(":{port}"))).count() == 1), "{seen}");
+    assert!(
+        peers
+            .iter()
+            .all(|port| labels.iter().filter(|label| label.ends_with(&format!(":{port}"))).count() == 1),
+        "{seen}"
+    );
     // A hundred requests are answered by the same thread.
     let ids: BTreeSet<String> =
         (0..100).map(|_| page(&streams[0]).lines().next().expect("an id").to_owned()).collect();
@@ -433,7 +451,9 @@ fn nothing_of_a_connection_is_left_for_the_next() {
             })
             .get("/users/{id}", |request: &mut Request<'_>| request.param::<String>("id"))
             .get("/panic", |_: &mut Request<'_>| -> &str { panic!("as meant") })
-            .post("/half", |request: &mut Request<'_>| request.body().read(&mut [0; 3]).map(|count| count.to_string()))
+            .post("/half", |request: &mut Request<'_>| {
+                request.body().read(&mut [0; 3]).map(|count| count.to_string())
+            })
             .get("/cut", |_: &mut Request<'_>| {
                 Response::stream("text/plain", |body| {
                     body.write_all(b"some")?;
@@ -448,7 +468,8 @@ fn nothing_of_a_connection_is_left_for_the_next() {
     let clean = without_date(start(one(), app()).exchange(LAST));
     assert!(clean.ends_with("None Some(0) [\"Host\", \"Connection\"]"), "{clean}");
     let server = start(one(), app());
-    let long = format!("GET /?{} HTTP/1.1\r\nHost: a\r\nX-Secret: {}\r\n\r\n", "q".repeat(7000), "s".repeat(20_000));
+    let long =
+        format!("GET /?{} HTTP/1.1\r\nHost: a\r\nX-Secret: {}\r\n\r\n", "q".repeat(7000), "s".repeat(20_000));
     for (nasty, then_wait) in [
         ("GET /users/7?x=y HTTP/1.1\r\nHost: a\r\nX-Extra: 1\r\n\r\n", false),
         ("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n", false),

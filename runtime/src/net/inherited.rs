@@ -104,7 +104,8 @@ fn named(
     let count = count.parse().ok().filter(|count| *count <= INHERITED_MAX);
     let count = count.ok_or_else(|| invalid("LISTEN_FDS is no number of descriptors".to_owned()))?;
     let Some(names) = names else { return Ok(vec![String::new(); count]) };
-    let names: Vec<String> = if count == 0 { Vec::new() } else { names.split(':').map(str::to_owned).collect() };
+    let names: Vec<String> =
+        if count == 0 { Vec::new() } else { names.split(':').map(str::to_owned).collect() };
     if names.len() != count {
         return Err(invalid(format!("LISTEN_FDNAMES has {} names for {count} descriptors", names.len())));
     }

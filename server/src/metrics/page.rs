@@ -21,7 +21,8 @@ impl Metrics {
     pub fn handler(&self) -> impl Handler + use<> {
         let metrics = self.clone();
         move |_: &mut Request<'_>| {
-            Response::bytes(CONTENT_TYPE, metrics.text().into_bytes()).with_header("Cache-Control", "no-store")
+            Response::bytes(CONTENT_TYPE, metrics.text().into_bytes())
+                .with_header("Cache-Control", "no-store")
         }
     }
 
@@ -98,13 +99,21 @@ fn times(page: &mut Page, servers: &[std::sync::Arc<ServerCells>]) {
         servers.iter().flat_map(|server| &server.capabilities).for_each(|cells| sum.add(of(cells)));
         sum
     };
-    page.family("http_request_seconds", "histogram", "From the first bytes of a request until its response is sent.");
+    page.family(
+        "http_request_seconds",
+        "histogram",
+        "From the first bytes of a request until its response is sent.",
+    );
     page.histogram(&[], &sum(&|cells| &cells.request));
     page.family("http_request_phase_seconds", "histogram", "The parts of a request's time.");
     for (index, (_, name, _)) in Step::RECORDED.into_iter().enumerate() {
         page.histogram(&[("phase", name)], &sum(&|cells| &cells.steps[index]));
     }
-    page.family("http_connection_queue_seconds", "histogram", "From a connection's acceptance until its thread runs.");
+    page.family(
+        "http_connection_queue_seconds",
+        "histogram",
+        "From a connection's acceptance until its thread runs.",
+    );
     page.histogram(&[], &sum(&|cells| &cells.queue));
     page.family(
         "http_connection_first_byte_seconds",
@@ -138,8 +147,12 @@ const RUNTIME: &[Row] = &[
     ("bast_stalls_total", "counter", "Time slices that were overrun.", |c| c.stalls),
     ("bast_stacks", "gauge", "Stacks that exist.", |c| c.stacks),
     ("bast_stacks_warm", "gauge", "Free stacks that keep their memory.", |c| c.stacks_warm),
-    ("bast_stacks_given_back_total", "counter", "Free stacks whose memory was given back.", |c| c.stacks_given_back),
-    ("bast_stacks_trimmed_total", "counter", "Free stacks that gave back what deep use had left.", |c| c.stacks_trimmed),
+    ("bast_stacks_given_back_total", "counter", "Free stacks whose memory was given back.", |c| {
+        c.stacks_given_back
+    }),
+    ("bast_stacks_trimmed_total", "counter", "Free stacks that gave back what deep use had left.", |c| {
+        c.stacks_trimmed
+    }),
 ];
 
 fn runtime(page: &mut Page) {

@@ -265,7 +265,10 @@ mod tests {
         vec![
             (b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\n".to_vec(), pair),
             (b"PROXY TCP6 2001:DB8::1 2001:db8:0:0:0:0:0:2 56324 443\r\n".to_vec(), pair6),
-            (b"PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n".to_vec(), relayed("0.0.0.0:0", "255.255.255.255:65535")),
+            (
+                b"PROXY TCP4 0.0.0.0 255.255.255.255 0 65535\r\n".to_vec(),
+                relayed("0.0.0.0:0", "255.255.255.255:65535"),
+            ),
             (b"PROXY UNKNOWN\r\n".to_vec(), Header::Direct),
             (b"PROXY UNKNOWN \xff anything\r\n".to_vec(), Header::Direct),
             (binary(0x21, 0x11, V4), pair),

@@ -31,9 +31,7 @@ impl Range {
     /// Is the address one of them? An IPv4 address that is written as an IPv6 one counts as what it is.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         let (differing, bits) = match (self.start, address.to_canonical()) {
-            (IpAddr::V4(start), IpAddr::V4(address)) => {
-                (u128::from(start.to_bits() ^ address.to_bits()), 32)
-            }
+            (IpAddr::V4(start), IpAddr::V4(address)) => (u128::from(start.to_bits() ^ address.to_bits()), 32),
             (IpAddr::V6(start), IpAddr::V6(address)) => (start.to_bits() ^ address.to_bits(), 128),
             _ => return false,
         };
@@ -64,13 +62,27 @@ mod tests {
             ("::1", "::2", false),
         ] {
             let parsed = Range::parse(range).expect("a range");
-            assert_eq!(parsed.contains(address.parse().expect("an address")), expected, "{address} in {range}");
+            assert_eq!(
+                parsed.contains(address.parse().expect("an address")),
+                expected,
+                "{address} in {range}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_range_is_refused() {
-        for text in ["", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0/8", "::/129", "host", "10.0.0.0/8/8"] {
+        for text in [
+            "",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "10.0.0/8",
+            "::/129",
+            "host",
+            "10.0.0.0/8/8",
+        ] {
             assert_eq!(Range::parse(text), None, "{text}");
         }
     }

@@ -29,7 +29,8 @@ fn read(text: &str) -> Samples {
             assert!(is_name(name) && !help.is_empty(), "{line}");
             assert!(families.insert(name.to_owned()), "{name} twice");
             let type_line = lines.next().expect("a type");
-            let (of, is) = type_line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')).expect("a type");
+            let (of, is) =
+                type_line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')).expect("a type");
             assert_eq!(of, name);
             assert!(["counter", "gauge", "histogram"].contains(&is), "{type_line}");
             assert_eq!(is == "counter", name.ends_with("_total"), "{name}: only counters are totals");
@@ -92,7 +93,8 @@ fn check_histograms(text: &str, samples: &Samples) {
         let (name, labels) = series.split_once("_bucket{").expect("a bucket");
         let labels = read_labels(labels);
         let (bound, others): (Vec<_>, Vec<_>) = labels.into_iter().partition(|(label, _)| label == "le");
-        let others: Vec<String> = others.into_iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let others: Vec<String> =
+            others.into_iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
         let labels = if others.is_empty() { String::new() } else { format!("{{{}}}", others.join(",")) };
         let bound = match &*bound[0].1 {
             "+Inf" => f64::INFINITY,
@@ -216,7 +218,10 @@ fn waits_that_did_not_happen_are_not_recorded() {
     }
     let samples = read(&metrics.text());
     let count = |name: &str| samples[&format!("http_request_phase_seconds_count{{phase=\"{name}\"}}")];
-    assert_eq!(["parse", "head", "handler", "body", "respond", "write"].map(count), [3.0, 0.0, 3.0, 0.0, 3.0, 0.0]);
+    assert_eq!(
+        ["parse", "head", "handler", "body", "respond", "write"].map(count),
+        [3.0, 0.0, 3.0, 0.0, 3.0, 0.0]
+    );
     assert_eq!(samples["http_requests_total{method=\"other\",status=\"4xx\"}"], 3.0);
     assert_eq!(samples["http_connection_first_byte_seconds_count"], 1.0);
 }
@@ -249,7 +254,10 @@ fn the_runtime_counts_on_the_same_page_with_all_that_it_counts() {
     let samples = read(&text);
     assert!(samples["bast_switches_total{capability=\"0\"}"] >= 1.0);
     let debug = format!("{:?}", bast::Counters::default());
-    let fields: Vec<&str> = debug.split([' ', ':']).filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect();
+    let fields: Vec<&str> = debug
+        .split([' ', ':'])
+        .filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .collect();
     for field in fields.into_iter().filter(|field| !field.is_empty()) {
         let series = [format!("bast_{field}_total"), format!("bast_{field}")];
         assert!(RUNTIME.iter().any(|(name, ..)| series.iter().any(|series| series == name)), "{field}");
@@ -262,7 +270,13 @@ fn every_method_and_status_has_its_place() {
     for name in ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"] {
         assert_eq!(method(name), name);
     }
-    assert_eq!((method("PURGE"), method("get"), method("none"), method("other")), ("other", "other", "other", "other"));
+    assert_eq!(
+        (method("PURGE"), method("get"), method("none"), method("other")),
+        ("other", "other", "other", "other")
+    );
     let class = |code| STATUSES[super::super::status_index(Status::from_code(code).expect("a code"))];
-    assert_eq!([100, 204, 304, 499, 599, 600, 999].map(class), ["1xx", "2xx", "3xx", "4xx", "5xx", "other", "other"]);
+    assert_eq!(
+        [100, 204, 304, 499, 599, 600, 999].map(class),
+        ["1xx", "2xx", "3xx", "4xx", "5xx", "other", "other"]
+    );
 }
