@@ -18,7 +18,7 @@
 //! Start it again and the first one drains and ends. A socket that the supervisor holds is the other way:
 //! [`Server::from_env`](crate::Server::from_env).
 //!
-//! Note [handover]. The two speak over a Unix socket at the path. Nothing is closed before the successor serves:
+//! Note \[handover\]. The two speak over a Unix socket at the path. Nothing is closed before the successor serves:
 //!
 //! ```text
 //!      predecessor                                   successor

@@ -15,12 +15,12 @@
 //!
 //! | series | type | labels | meaning |
 //! |---|---|---|---|
-//! | `http_connections` | gauge | `state` | open connections: `queued` (accepted, no thread yet), or what they do ([`Phase`](crate::Phase)) |
+//! | `http_connections` | gauge | `state` | open connections: `queued` (accepted, no thread yet), or what they do ([`Phase`]) |
 //! | `http_connections_accepted_total` | counter | | accepted |
 //! | `http_connections_refused_total` | counter | | closed before anything was read: by `on_open`, for want of a thread |
-//! | `http_connections_closed_total` | counter | `cause` | over, by [`Cause`](crate::Cause) |
+//! | `http_connections_closed_total` | counter | `cause` | over, by [`Cause`] |
 //! | `http_requests_total` | counter | `method`, `status` | answered; `method` is `other` for what is not registered and `none` where no head could be read, `status` a class such as `2xx` |
-//! | `http_errors_total` | counter | `kind` | what `on_error` is told, by [`FaultKind`](crate::FaultKind) |
+//! | `http_errors_total` | counter | `kind` | what `on_error` is told, by [`FaultKind`] |
 //! | `http_received_bytes_total`, `http_sent_bytes_total` | counter | | on the wire |
 //! | `http_request_seconds` | histogram | | from the first bytes of a request until its response is sent, or held for the next |
 //! | `http_request_phase_seconds` | histogram | `phase` | its parts: `parse`, `head` (waiting for the rest of it), `handler`, `body` (waiting for it), `respond` (composing, or producing a stream), `write`; those that are waits only where there was one |
