@@ -34,15 +34,21 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod buffer;
 mod class;
+pub mod client;
 mod connection;
 #[doc(hidden)]
 pub mod constant;
+mod cookie;
 mod date;
 mod dump;
 mod error;
 mod extensions;
+mod extract;
 pub mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -50,7 +56,10 @@ pub mod fuzzing;
 mod handler;
 pub mod handover;
 pub mod hooks;
+pub mod html;
 mod http1;
+#[cfg(feature = "http-types")]
+pub mod http_types;
 mod limits;
 mod listener;
 mod load;
@@ -60,6 +69,7 @@ pub mod metrics;
 mod middleware;
 mod pattern;
 mod percent;
+mod printable;
 pub mod proxy;
 mod refusal;
 mod request;
@@ -77,6 +87,7 @@ mod transport;
 mod upgrade;
 
 pub use constant::Constant;
+pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;

@@ -238,6 +238,14 @@ impl<'c> Request<'c> {
         self.route = Some(if self.mount.is_empty() { route } else { pattern::joined(self.mount, route) });
     }
 
+    /// The parameters of the route in their order: names, and values as they stand in the path.
+    #[cfg(feature = "json")]
+    pub(crate) fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        let names = self.route.into_iter().flat_map(pattern::names);
+        let values = self.params.iter().flatten();
+        names.zip(values).map(|(name, &(from, to))| (name, &self.path()[from as usize..to as usize]))
+    }
+
     /// It has these parameters.
     pub(crate) fn set_params(&mut self, params: ParamValues) {
         self.params = Some(params);

@@ -272,6 +272,12 @@ impl Response {
         }
     }
 
+    /// Spoils the response because of a field that was not let in; `what` says which and why.
+    pub(crate) fn refuse(mut self, what: &str) -> Response {
+        self.refused.get_or_insert_with(|| what.into());
+        self
+    }
+
     /// Sets the body; the header fields stay as they are.
     #[must_use]
     pub fn with_body(mut self, body: Body) -> Response {
@@ -365,7 +371,7 @@ pub(crate) fn may_be_set(name: &str, value: &str) -> bool {
 }
 
 /// Is this field the server's own? Their lengths sort out most others.
-fn is_reserved(name: &str) -> bool {
+pub(crate) fn is_reserved(name: &str) -> bool {
     let reserved: &[&str] = match name.len() {
         4 => &["date"],
         6 => &["server"],

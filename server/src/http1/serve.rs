@@ -38,6 +38,7 @@ use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version, list};
+use crate::printable::Printable;
 use crate::request::Request;
 use crate::response::{Body, Bytes, FilePart, IntoResponse as _, Response, StreamBody};
 use crate::sent::Extras;
@@ -777,7 +778,7 @@ fn send_stream(
             wire.activity().failed(FaultKind::BrokenOff, error);
         }),
         Ok(Err(error)) => {
-            log::warn!("a response was broken off: {error}");
+            log::warn!("a response was broken off: {}", Printable(&error));
             wire.activity().failed(FaultKind::BrokenOff, &error);
             Err(error)
         }
