@@ -265,6 +265,7 @@ fn a_large_response_to_a_slow_reader_arrives_whole() {
         }
     }
     assert_eq!(all, BYTES);
+    drop(stream);
     server.ended();
 }
 
@@ -309,6 +310,7 @@ fn a_client_that_has_only_ended_its_output_gets_its_answer_in_a_drain() {
     server.drain();
     open(visitor);
     assert!(rest(&stream).ends_with("hello"));
+    drop(stream);
     server.ended();
 }
 
