@@ -1,9 +1,7 @@
 //! Ways into the server for the fuzz targets of `tests/fuzz`, which else see only what every program sees. It is there under
 //! `--cfg fuzzing` alone, and no part of the library.
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "nobody but the fuzz targets sees this")]
-
-use std::net::SocketAddr;
+#![allow(missing_docs, reason = "nobody but the fuzz targets sees this")]
 
 use crate::handler::Handler;
 use crate::http1::serve::{Service, serve};
@@ -13,6 +11,7 @@ use crate::settings::Settings;
 use crate::timeout::Activity;
 use crate::transport::twin::Twin;
 
+pub use crate::client::{read_head, read_url};
 pub use crate::file::{Asked, ask_for_part};
 
 /// Serves a client that sends these parts, one by one, and closes. Returns what it is sent.
@@ -28,20 +27,4 @@ pub fn serve_parts(parts: &[&[u8]], limits: &Limits, handler: impl Handler) -> V
 pub fn percent_decode(text: &str, form: bool) -> Option<String> {
     let decoded = if form { crate::percent::decode_form(text) } else { crate::percent::decode(text) };
     decoded.map(std::borrow::Cow::into_owned)
-}
-
-/// Reads the header of the PROXY protocol: how long it is and the two addresses, if it relays a connection; `None` where more is needed.
-#[expect(clippy::type_complexity, reason = "one caller, which takes it apart")]
-pub fn proxy_header(
-    bytes: &[u8],
-    bytes_max: usize,
-) -> Result<Option<(usize, Option<(SocketAddr, SocketAddr)>)>, &'static str> {
-    use crate::proxy::header::{Header, Progress, parse};
-    Ok(match parse(bytes, bytes_max).map_err(|malformed| malformed.0)? {
-        Progress::Incomplete => None,
-        Progress::Complete { len, header: Header::Direct } => Some((len, None)),
-        Progress::Complete { len, header: Header::Relayed { source, destination } } => {
-            Some((len, Some((source, destination))))
-        }
-    })
 }
