@@ -1,17 +1,24 @@
 //! One connection: one green thread, from its start to the closing of its socket.
 //!
 //! What lives here is on the thread's stack while it is parked, so it is little: the handles, and the frames of
-//! `serve`. Everything is released by drop, whatever ends the thread: the client, a limit, a kill, a panic.
+//! `serve`. Everything is released by drop, whatever ends the thread: the client, a limit, a kill, a panic. The order of that is:
+//! the socket is closed, then the connection leaves the load table.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use bast::net::TcpStream;
 
+use crate::hooks::{Cause, FaultKind};
 use crate::http1::serve::serve;
 use crate::http1::wire::Wire;
-use crate::shared::Live;
-use crate::timeout::{Activity, Registry};
+use crate::meter::Meter;
+use crate::proxy::{self, Proxied, Rejected};
+use crate::shared::{Live, Shared};
+use crate::timeout::{Activity, Phase, Registry};
 use crate::transport::Transport;
 
 /// Serves a connection on the calling green thread. `live` is given up when the socket is closed.
@@ -20,8 +27,75 @@ pub(crate) fn run(stream: TcpStream, peer: SocketAddr, mut live: Live) {
     let shared = live.shared();
     let registry = Registry::of(shared.service.id, shared.time_limits);
     let activity = Activity::new(Transport::Tcp(stream), Some(bast::current()));
+    if let Some(meter) = live.meter(peer) {
+        activity.set_meter(meter);
+    }
     let _membership = registry.register(&activity);
     registry.ensure_sweeper();
-    let wire = Wire::new(activity);
-    bast::with_park_hook(&|| wire.flush_before_park(), || serve(&wire, &shared.service, Some(peer)));
+    match activity.meter() {
+        None => converse(shared, &activity, peer),
+        Some(meter) => metered(shared, &activity, meter, || converse(shared, &activity, peer)),
+    }
+}
+
+/// The conversation, if there is to be one.
+fn converse(shared: &Shared, activity: &Rc<Activity>, peer: SocketAddr) {
+    let Some((client, proxied)) = let_in(shared, activity, peer) else { return };
+    let wire = Wire::new(Rc::clone(activity)).behind(proxied);
+    bast::with_park_hook(&|| wire.flush_before_park(), || serve(&wire, &shared.service, Some(client)));
+}
+
+/// Who is there, and whether they may come in.
+#[inline(never)]
+fn let_in(
+    shared: &Shared,
+    activity: &Activity,
+    peer: SocketAddr,
+) -> Option<(SocketAddr, Option<Box<Proxied>>)> {
+    let proxied = match &shared.proxy_protocol {
+        None => None,
+        Some(protocol) => {
+            match proxy::receive(protocol, activity, peer, shared.service.limits.head_bytes_max) {
+                Ok(proxied) => proxied,
+                Err(rejected) => {
+                    reject(activity, peer, &rejected);
+                    return None;
+                }
+            }
+        }
+    };
+    let client = proxied.as_ref().map_or(peer, Proxied::client);
+    if let Some(meter) = activity.meter()
+        && !meter.opens(client)
+    {
+        return None;
+    }
+    Some((client, proxied.map(Box::new)))
+}
+
+#[cold]
+fn reject(activity: &Activity, peer: SocketAddr, rejected: &Rejected) {
+    log::debug!("{peer}: {rejected}");
+    activity.failed(FaultKind::Proxy, rejected);
+}
+
+/// Runs the conversation so that its end is told, however it comes.
+fn metered(shared: &Shared, activity: &Activity, meter: &Meter, conversation: impl FnOnce()) {
+    let outcome = bast::catch_unwind(AssertUnwindSafe(conversation));
+    let cause = if outcome.is_err() { Cause::Killed } else { cause(shared, activity) };
+    meter.closes(activity.phase(), cause);
+    if let Err(payload) = outcome {
+        bast::resume_unwind(payload);
+    }
+}
+
+/// Why a conversation ended by itself, as far as the last phase tells.
+fn cause(shared: &Shared, activity: &Activity) -> Cause {
+    let is_draining = shared.service.draining.load(Ordering::Relaxed);
+    match activity.phase() {
+        Phase::New | Phase::Idle | Phase::Head if !activity.is_expired() => Cause::Client,
+        _ if is_draining => Cause::Drain,
+        Phase::New | Phase::Idle | Phase::Head => Cause::Idle,
+        _ => Cause::Finished,
+    }
 }

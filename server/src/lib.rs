@@ -54,6 +54,8 @@ pub mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
+pub mod handover;
+pub mod hooks;
 pub mod html;
 mod http1;
 #[cfg(feature = "http-types")]
@@ -62,10 +64,13 @@ mod limits;
 mod listener;
 mod load;
 mod message;
+mod meter;
+pub mod metrics;
 mod middleware;
 mod pattern;
 mod percent;
 mod printable;
+pub mod proxy;
 mod refusal;
 mod request;
 mod response;
@@ -87,18 +92,21 @@ pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
+pub use hooks::{Cause, Closed, Fault, FaultKind, Hooks};
 pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
 pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
+pub use metrics::Metrics;
 pub use middleware::{Middleware, Next, With};
+pub use proxy::{Proxied, ProxyProtocol};
 pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
 pub use sent::Sent;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
-pub use timeout::TimeLimits;
+pub use timeout::{Phase, TimeLimits};
 pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.

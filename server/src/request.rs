@@ -19,6 +19,7 @@ use crate::http1::wire::Wire;
 use crate::message::{Method, Status, Version, list};
 use crate::pattern::{self, PARAMS_MAX};
 use crate::percent;
+use crate::proxy::Proxied;
 use crate::response::may_be_set;
 use crate::sent::{Extras, Sent};
 
@@ -125,7 +126,15 @@ impl<'c> Request<'c> {
         self.input.head.authority.map(|authority| authority.text(self.head_bytes()))
     }
 
-    /// The address of the client; none in tests without a socket.
+    /// Where the connection comes from, if a proxy made it for the client and said so; see
+    /// [`Settings::proxy_protocol`](crate::Settings).
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Proxied> {
+        self.wire.proxied()
+    }
+
+    /// The address of the client, as a proxy says it if [`proxy`](Request::proxy) is there; none in tests without a
+    /// socket.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         *self.peer

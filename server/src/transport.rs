@@ -42,6 +42,15 @@ impl Transport {
         }
     }
 
+    /// Waits for bytes and reads them without consuming them.
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.peek(buffer),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.peek(buffer),
+        }
+    }
+
     /// Waits for bytes and reads them.
     #[inline]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {

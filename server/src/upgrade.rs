@@ -206,7 +206,7 @@ impl Stream {
         }
         match self.activity.transport().read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut && self.is_news() => Err(self.tell()),
-            result => result,
+            result => result.inspect(|&count| self.activity.count_received(count)),
         }
     }
 

@@ -152,6 +152,15 @@ impl Twin {
         }
     }
 
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait_readable()?;
+        let script = self.script.borrow();
+        let Some(part) = script.front() else { return Ok(0) };
+        let count = part.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&part[..count]);
+        Ok(count)
+    }
+
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wait_readable()?;
         let mut script = self.script.borrow_mut();
