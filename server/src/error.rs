@@ -12,6 +12,7 @@ use std::io;
 
 use crate::http1::reader::BodyError;
 use crate::message::Status;
+use crate::printable::Printable;
 use crate::response::{IntoResponse, Response};
 
 /// A failed request: the status to answer with, what to tell the client, and why.
@@ -117,7 +118,7 @@ impl fmt::Debug for Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         if self.status.is_server_error() {
-            log::error!("handler failed: {self:?}");
+            log::error!("handler failed: {}", Printable(format_args!("{self:?}")));
         }
         Response::text(format!("{self}\n")).with_status(self.status)
     }

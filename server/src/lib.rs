@@ -34,6 +34,9 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod buffer;
 mod class;
 pub mod client;
@@ -62,6 +65,7 @@ mod message;
 mod middleware;
 mod pattern;
 mod percent;
+mod printable;
 mod refusal;
 mod request;
 mod response;

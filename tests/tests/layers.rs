@@ -39,6 +39,7 @@ const RUNTIME: &[&[&str]] = &[
 const SERVER: &[&[&str]] = &[
     &["limits"],
     &["percent"],
+    &["printable"],
     &["date"],
     &["class"],
     &["constant"],
@@ -83,6 +84,7 @@ const SERVER: &[&[&str]] = &[
     &["router"],
     &["http1::serve"],
     &["testing"],
+    &["benching"],
     &["http_types"],
     &["shared"],
     &["connection"],

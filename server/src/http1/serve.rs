@@ -37,6 +37,7 @@ use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version, list};
+use crate::printable::Printable;
 use crate::request::Request;
 use crate::response::{Body, Bytes, FilePart, IntoResponse as _, Response, StreamBody};
 use crate::sent::Extras;
@@ -734,7 +735,7 @@ fn send_stream(
             writer.finish().inspect_err(|_| log::error!("a response body was shorter than announced"))
         }
         Ok(Err(error)) => {
-            log::warn!("a response was broken off: {error}");
+            log::warn!("a response was broken off: {}", Printable(&error));
             Err(error)
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
