@@ -32,7 +32,7 @@ use crate::http1::encode::{Length, ResponseHead};
 use crate::http1::head::{Framing, Head, Refusal, bad};
 use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
-use crate::http1::preamble;
+use crate::http1::preamble::{self, Preamble};
 use crate::http1::reader::BodyReader;
 use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
@@ -616,12 +616,19 @@ const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
 /// Composes the response, which is no stream, and sends it as far as it does not fit into what may be held.
 #[inline]
 fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> io::Result<()> {
+    if let Some(constant) = response.constant()
+        && !form.without_body
+    {
+        compose_apart(wire, service, form, response, Some(constant));
+        return Ok(());
+    }
     let mut output = wire.output();
     let mark = output.bytes.len();
-    let prepared = if form.without_body { None } else { response.constant() };
-    compose(&mut output.bytes, service, form, response, prepared.map(Constant::rest));
-    wire.begin_body(&output, response.status(), prepared.map_or(0, |constant| constant.body().len()));
-    if form.without_body || prepared.is_some() {
+    preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
+        head_of(response, form, preamble).encode(&mut output.bytes);
+    });
+    wire.begin_body(&output, response.status(), 0);
+    if form.without_body {
         return Ok(());
     }
     if let Body::Bytes(bytes) = response.body()
@@ -634,30 +641,38 @@ fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> 
     send_body(wire, service, form, response, mark)
 }
 
-/// Appends the head of the response, whose end may be prepared, together with the body.
-#[inline]
-fn compose(
-    output: &mut Vec<u8>,
+/// Composes the head of a stream, or all of a constant. Apart from the others, whose heads are composed in place: if both shared a
+/// function, that would be several calls and 80 instructions for each response.
+#[inline(never)]
+fn compose_apart(
+    wire: &Wire,
     service: &Service,
     form: Form,
     response: &Response,
-    prepared: Option<&[u8]>,
+    constant: Option<&Constant>,
 ) {
+    let mut output = wire.output();
     preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
-        let head = ResponseHead {
-            status: response.status(),
-            preamble,
-            header_lines: response.headers().lines(),
-            content_type: response.headers().content_type(),
-            length: form.length,
-            version: form.version,
-            persistence: form.persistence,
-        };
-        match prepared {
-            None => head.encode(output),
-            Some(rest) => head.encode_before(rest, output),
+        let head = head_of(response, form, preamble);
+        match constant {
+            Some(constant) => head.encode_before(constant.rest(), &mut output.bytes),
+            None => head.encode(&mut output.bytes),
         }
     });
+    wire.begin_body(&output, response.status(), constant.map_or(0, |constant| constant.body().len()));
+}
+
+#[inline(always)]
+fn head_of<'a>(response: &'a Response, form: Form, preamble: &'a mut Preamble) -> ResponseHead<'a> {
+    ResponseHead {
+        status: response.status(),
+        preamble,
+        header_lines: response.headers().lines(),
+        content_type: response.headers().content_type(),
+        length: form.length,
+        version: form.version,
+        persistence: form.persistence,
+    }
 }
 
 /// Sends the body behind a head that was composed from `mark` on.
@@ -754,10 +769,7 @@ fn send_stream(
         // Behind the head of the response it would be too late to ask for the body.
         reader.ask()?;
     }
-    let mut output = wire.output();
-    compose(&mut output.bytes, service, form, response, None);
-    wire.begin_body(&output, response.status(), 0);
-    drop(output);
+    compose_apart(wire, service, form, response, None);
     let wants_trailers = accepts_trailers(&reader.input.head, reader.input.since(answer.head_at));
     let Body::Stream(stream) = response.take_body() else { unreachable!("serve: another body as a stream") };
     let Some(mut writer) = BodyWriter::new(wire, form.length, wants_trailers) else { return Ok(()) };
