@@ -35,6 +35,7 @@
 
 mod buffer;
 mod class;
+mod coding;
 mod connection;
 mod date;
 mod dump;
@@ -47,7 +48,7 @@ mod limits;
 mod listener;
 mod load;
 mod message;
-mod middleware;
+pub mod middleware;
 mod pattern;
 mod percent;
 mod request;
@@ -61,6 +62,7 @@ mod shutdown;
 mod timeout;
 mod transport;
 
+pub use coding::Coding;
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;

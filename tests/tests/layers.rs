@@ -42,6 +42,7 @@ const SERVER: &[&[&str]] = &[
     &["date"],
     &["class"],
     &["message"],
+    &["coding"],
     &["extensions"],
     &["sent"],
     &["pattern"],

@@ -30,6 +30,7 @@ use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version};
+use crate::middleware::log_panic;
 use crate::request::Request;
 use crate::response::{Body, FilePart, Response, StreamBody};
 use crate::sent::Extras;
@@ -247,14 +248,7 @@ fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response
             log::error!("{method} {path:?}: {fault}");
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
-        Err(payload) => {
-            let message = payload
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("no message");
-            log::error!("{method} {path:?}: handler panicked: {message:?}");
-        }
+        Err(payload) => log_panic(request, &*payload),
     }
 }
 
