@@ -42,6 +42,8 @@ mod dump;
 mod error;
 mod extensions;
 pub mod file;
+#[cfg(feature = "gzip")]
+pub mod gzip;
 mod handler;
 mod http1;
 mod limits;

@@ -72,6 +72,7 @@ const SERVER: &[&[&str]] = &[
     &["error"],
     &["request"],
     &["handler", "middleware"],
+    &["gzip"],
     &["dump"],
     &["file::files"],
     &["router"],
