@@ -14,8 +14,8 @@
 //! machine  procstat  memory   what we run on; what CPU time and memory a process has used
 //! servers                  which servers are measured, and their processes
 //! rounds  tool             how they are measured
-//! args  report             how that is asked for and shown
-//! threads  preempt         the threads bench and the preempt bench: what they measure and their command lines
+//! args  report  program    how that is asked for and shown
+//! threads  preempt  slowloris  soak   one bench each: what it measures and its command line
 //! ```
 
 pub mod answer;
@@ -31,10 +31,13 @@ pub mod os_threads;
 pub mod preempt;
 pub mod probe;
 pub mod procstat;
+pub mod program;
 pub mod report;
 pub mod response;
 pub mod rounds;
 pub mod servers;
+pub mod slowloris;
+pub mod soak;
 pub mod sys;
 pub mod threads;
 pub mod tool;

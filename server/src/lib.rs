@@ -33,6 +33,7 @@
 //! is info or a warning; what a client did wrong is debug.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod buffer;
 mod class;
 mod coding;
@@ -42,6 +43,9 @@ mod dump;
 mod error;
 mod extensions;
 pub mod file;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "gzip")]
 pub mod gzip;
 mod handler;
@@ -53,6 +57,7 @@ mod message;
 pub mod middleware;
 mod pattern;
 mod percent;
+mod refusal;
 mod request;
 mod response;
 mod router;
@@ -61,8 +66,11 @@ mod server;
 mod settings;
 mod shared;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeout;
 mod transport;
+mod upgrade;
 
 pub use coding::Coding;
 pub use dump::dump_handler;
@@ -70,7 +78,7 @@ pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
 pub use http1::stream::BodyWriter;
-pub use limits::Limits;
+pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
 pub use middleware::{Middleware, Next, With};
 pub use request::{BodyReader, Request};
@@ -80,6 +88,7 @@ pub use sent::Sent;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use timeout::TimeLimits;
+pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.
 #[cfg(doctest)]

@@ -15,7 +15,7 @@ use crate::extensions::Extensions;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::CONTINUE;
 use crate::http1::wire::Wire;
-use crate::message::{Method, Version};
+use crate::message::{Method, Version, list};
 use crate::pattern::{self, PARAMS_MAX};
 use crate::percent;
 use crate::sent::{Extras, Sent};
@@ -147,6 +147,23 @@ impl<'c> Request<'c> {
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let bytes = self.head_bytes();
         self.input.head.fields.iter().map(move |field| (field.name.text(bytes), field.value.of(bytes)))
+    }
+
+    /// The protocols that the client offers to go on with ([`Response::upgrade`](crate::Response::upgrade)), in the order
+    /// of its preference: the elements of `Upgrade`, `name` or `name/version` each.
+    ///
+    /// None for a request of HTTP/1.0, whose `Upgrade` must be ignored, and for one whose `Connection` does not name the
+    /// field, so that it was not meant for this server (RFC 9110 §7.8).
+    pub fn upgrade_protocols(&self) -> impl Iterator<Item = &str> {
+        let elements = |name: &'static str| {
+            let fields = self.headers().filter(move |(field, _)| field.eq_ignore_ascii_case(name));
+            fields.flat_map(|(_, value)| list(value))
+        };
+        let meant = self.version() == Version::Http11
+            && elements("connection").any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+        let offered =
+            meant.then(|| elements("upgrade").filter_map(|element| std::str::from_utf8(element).ok()));
+        offered.into_iter().flatten()
     }
 
     /// The parameter of the route with this name, decoded and parsed.

@@ -1,4 +1,4 @@
-//! A connection's byte stream: a TCP stream, or its twin in memory for the tests.
+//! A connection's byte stream: a TCP stream, or its twin in memory for tests, ours and those of programs.
 //!
 //! Blocking calls that park the green thread; no policy. `expire` is the only call that comes from outside of the
 //! connection's own thread (from the sweeper of its capability).
@@ -17,7 +17,7 @@ use bast::net::TcpStream;
 pub(crate) enum Transport {
     /// A connection's stream is used by its own thread alone, hence unshared; the sweeper only expires it.
     Tcp(TcpStream),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     Twin(std::rc::Rc<twin::Twin>),
 }
 
@@ -27,7 +27,7 @@ impl Transport {
     pub(crate) fn wait_readable(&self) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.wait_readable(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.wait_readable(),
         }
     }
@@ -36,7 +36,7 @@ impl Transport {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
             Transport::Tcp(stream) => stream.try_read(buffer),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.try_read(buffer),
         }
     }
@@ -46,7 +46,7 @@ impl Transport {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().read(buffer),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.read(buffer),
         }
     }
@@ -56,7 +56,7 @@ impl Transport {
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().write(bytes),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.write(bytes)),
         }
     }
@@ -65,7 +65,7 @@ impl Transport {
     pub(crate) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().write_vectored(parts),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => {
                 Ok(twin.write(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>()))
             }
@@ -76,7 +76,7 @@ impl Transport {
     pub(crate) fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().send_more(bytes),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.send_more(bytes)),
         }
     }
@@ -85,20 +85,38 @@ impl Transport {
     pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().send_file(file, offset, len),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.send_file(file, offset, len),
         }
     }
 
-    /// Ends the stream to the peer.
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+    /// Ends the stream to the peer, or in both directions.
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
-            Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            #[cfg(test)]
+            Transport::Tcp(stream) => stream.shutdown(how),
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => {
-                twin.shutdown_write();
+                twin.shutdown(how);
                 Ok(())
             }
+        }
+    }
+
+    /// How many bytes have arrived and are not read yet; 0 where nobody knows.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(stream) => stream.unread_bytes().unwrap_or(0),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.unread(),
+        }
+    }
+
+    /// How many bytes were written and the peer's system has not acknowledged yet; 0 where nobody knows.
+    pub(crate) fn unacknowledged_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(stream) => stream.unacknowledged_bytes().unwrap_or(0),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.unacknowledged(),
         }
     }
 
@@ -106,7 +124,7 @@ impl Transport {
     pub(crate) fn expire(&self) {
         match self {
             Transport::Tcp(stream) => stream.expire(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.expire(),
         }
     }
@@ -115,11 +133,11 @@ impl Transport {
     pub(crate) fn unexpire(&self) {
         match self {
             Transport::Tcp(stream) => stream.unexpire(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unexpire(),
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod twin;

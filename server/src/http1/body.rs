@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use crate::class::is_token_byte;
+use crate::http1::chunk_extension::Extension;
 use crate::http1::head::{Framing, Refusal};
 use crate::limits::Limits;
 use crate::message::Status;
@@ -55,6 +56,7 @@ enum State {
     /// In a chunk extension, which is ignored.
     Extension {
         size: u64,
+        at: Extension,
     },
     /// Behind the CR of a size line.
     SizeLf {
@@ -181,18 +183,19 @@ impl RequestBody {
                 State::Size { size: size << 4 | digit, digits: digits + 1 }
             }
             (State::Size { digits: 0, .. }, _) => return Err(MALFORMED),
-            (State::Size { size, .. } | State::Extension { size }, b'\r') => State::SizeLf { size },
+            (State::Size { size, .. }, b'\r') => State::SizeLf { size },
             (State::Size { size, .. } | State::BeforeExtension { size }, b' ' | b'\t') => {
                 self.extra()?;
                 State::BeforeExtension { size }
             }
             (State::Size { size, .. } | State::BeforeExtension { size }, b';') => {
                 self.extra()?;
-                State::Extension { size }
+                State::Extension { size, at: Extension::BeforeName }
             }
-            (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
+            (State::Extension { size, at }, b'\r') if at.may_end() => State::SizeLf { size },
+            (State::Extension { size, at }, _) => {
                 self.extra()?;
-                State::Extension { size }
+                State::Extension { size, at: at.after(byte).ok_or(MALFORMED)? }
             }
             (State::SizeLf { size: 0 }, b'\n') => State::Trailer,
             (State::SizeLf { size }, b'\n') => {
@@ -330,6 +333,9 @@ mod tests {
             "5\r\nhello0\r\n",
             "5\r\nhello\n",
             "5\r\nhello\rX",
+            "1;\r\n",
+            "1;a \r\n",
+            "1;a=\"b\r\n",
             "1;a\nb\r\n",
             "1;a\0\r\n",
             "1;a\rb\r\n",

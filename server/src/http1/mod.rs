@@ -1,10 +1,11 @@
 //! HTTP/1.1 and 1.0 (RFC 9112): sans-IO codecs, and the loop that speaks them over a transport.
 //!
-//! `head`, `request_line`, `fields`, `parse`, `body`, `encode` and `persistence` know bytes only; their tests cut every input at every position.
+//! `head`, `request_line`, `fields`, `parse`, `body`, `chunk_extension`, `encode` and `persistence` know bytes only; their tests cut every input at every position.
 //! `wire` and `stream` hold back and send output; `serve` tells the story of a connection.
 #![forbid(unsafe_code)]
 
 pub(crate) mod body;
+pub(crate) mod chunk_extension;
 pub(crate) mod encode;
 pub(crate) mod fields;
 pub(crate) mod head;

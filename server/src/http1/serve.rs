@@ -6,23 +6,28 @@
 //!   await_request ──first bytes──▶ read_head ──▶ handle ──▶ respond ─┴─ next one is there ─▶ read_head
 //!          │                          │                        │
 //!        closed,                    refused                 Close, or unread bytes
-//!        idle too long                └── one answer ──▶ linger ◀┘
+//!        idle too long                └── one answer ──▶ linger ◀┤
+//!                                                                 │
+//!                                     switched by a 101: another protocol
 //! ```
 //! The buffers are held between `await_request` and the end of the last exchange, not while the connection is idle.
 //! The frames below `await_request` are what an idle connection costs: what needs stack is in calls beside it.
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::buffer::Input;
+use crate::error::Error;
 use crate::handler::Handler;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
-use crate::http1::head::{Framing, Head, Refusal};
+use crate::http1::head::{Framing, Head, Refusal, bad};
 use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
 use crate::http1::preamble;
@@ -32,15 +37,19 @@ use crate::limits::Limits;
 use crate::message::{Status, Version};
 use crate::middleware::log_panic;
 use crate::request::Request;
-use crate::response::{Body, FilePart, Response, StreamBody};
+use crate::response::{Body, FilePart, IntoResponse as _, Response, StreamBody};
 use crate::sent::Extras;
+use crate::settings::Settings;
 use crate::timeout::{Phase, ServerId};
+use crate::upgrade::{Upgrade, Upgraded};
 
 /// What all connections of a server share.
 pub(crate) struct Service {
     pub(crate) id: ServerId,
     pub(crate) handler: Box<dyn Handler>,
     pub(crate) limits: Limits,
+    /// How long a handler may take, if that is limited.
+    pub(crate) handler_limit: Option<Duration>,
     /// The `Server` line, or nothing.
     pub(crate) server_line: Box<[u8]>,
     /// The server is shutting down: answer what was received, and close.
@@ -50,6 +59,19 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// What connections share that `handler` answers.
+    pub(crate) fn new(handler: Box<dyn Handler>, settings: &Settings) -> Service {
+        Service {
+            id: ServerId::next(),
+            handler,
+            limits: settings.limits.clone(),
+            handler_limit: settings.time_limits.handler,
+            server_line: settings.server_line(),
+            draining: AtomicBool::new(false),
+            unix_seconds: bast::time::coarse_unix_seconds,
+        }
+    }
+
     fn is_draining(&self) -> bool {
         // Relaxed: the flag carries no data. A connection that misses it is expired by its capability's registry.
         self.draining.load(Ordering::Relaxed)
@@ -69,6 +91,8 @@ enum After {
     Broken,
     /// Close so that the client can read the answer although it may still be sending.
     Linger,
+    /// What comes now is no HTTP.
+    Upgrade(Box<Upgrade>),
 }
 
 /// Serves one connection to its end.
@@ -82,6 +106,11 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
                 After::Idle => break,
                 After::Close | After::Broken => return,
                 After::Linger => return linger(wire, service, buffers.input()),
+                After::Upgrade(upgrade) => {
+                    let received = buffers.input().unread().to_vec();
+                    drop(buffers);
+                    return leave_http(wire, service, upgrade, received);
+                }
             }
         }
     }
@@ -141,7 +170,7 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
         return After::Close;
     }
     let mut expects_continue = head.expect_continue && input.is_empty();
-    wire.activity().enter(Phase::Handler);
+    wire.activity().begin_request();
     let answer = Answer {
         version: head.version,
         asked: head.options.persistence(head.version),
@@ -149,14 +178,20 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     };
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
     let mut response = None;
-    let response = call(&*service.handler, &mut request, &mut response);
+    let response = call(wire, service, &mut request, &mut response);
+    let switches = response.is_upgrade() && may_switch(&request, response);
     let extras = request.take_extras();
-    let Some(extras) = extras else {
-        return respond(wire, service, input, &mut body, expects_continue, answer, response);
+    let mut conclude = |response| {
+        if switches {
+            switch(wire, service, input, &mut body, expects_continue, answer, response)
+        } else {
+            respond(wire, service, input, &mut body, expects_continue, answer, response)
+        }
     };
+    let Some(extras) = extras else { return conclude(response) };
     wire.begin_exchange();
     let mut ending = Ending { wire, extras, is_whole: false };
-    let after = respond(wire, service, input, &mut body, expects_continue, answer, response);
+    let after = conclude(response);
     ending.is_whole = !matches!(after, After::Broken);
     after
 }
@@ -222,19 +257,37 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
 /// from frame to frame would show. A panic in the handler is a 500; a kill goes on unwinding.
 #[inline]
 fn call<'s>(
-    handler: &dyn Handler,
+    wire: &Wire,
+    service: &Service,
     request: &mut Request<'_>,
     slot: &'s mut Option<Response>,
 ) -> &'s mut Response {
+    if let Some(limit) = service.handler_limit {
+        wire.activity().set_handler_deadline(Instant::now().checked_add(limit));
+    }
     // The request is only read and its body closed after a panic; both stay consistent at every step.
     let outcome = bast::catch_unwind(AssertUnwindSafe(|| {
-        *slot = Some(handler.handle(request));
+        let handled = within(wire.activity().handler_deadline(), || {
+            *slot = Some(service.handler.handle(request));
+        });
+        if let Err(elapsed) = handled {
+            *slot = Some(Error::from(elapsed).into_response());
+        }
     }));
     if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
         log_failure(request, outcome, slot.as_ref());
         *slot = Some(internal_error());
     }
     slot.as_mut().expect("serve: a handler returned without a response")
+}
+
+/// Runs code of the application until the deadline at most.
+#[inline]
+fn within<R>(deadline: Option<Instant>, body: impl FnOnce() -> R) -> Result<R, bast::Elapsed> {
+    match deadline {
+        None => Ok(body()),
+        Some(deadline) => bast::timeout_at(deadline, body),
+    }
 }
 
 /// Says in the log why a handler's response is not sent. A kill, and the end of a limit further out, go on unwinding.
@@ -250,6 +303,15 @@ fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => log_panic(request, &*payload),
     }
+}
+
+/// What a panic said.
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cold]
@@ -307,10 +369,15 @@ fn respond(
     answer: Answer,
     response: &mut Response,
 ) -> After {
+    if response.status() == Status::RESET_CONTENT {
+        // "A server MUST NOT generate content in a 205 response" (RFC 9110 §15.3.6); its length is still said.
+        drop(response.take_body());
+    }
     let length = length_of(response, answer);
     let persistence = if answer.asked == Persistence::Close
         || response.closes()
         || length == Length::UntilClose
+        || wire.activity().requests() >= service.limits.requests_per_connection_max
         || !can_finish(body, expects_continue, service)
         || (service.is_draining() && !another_head_received(wire, service, input, body))
     {
@@ -343,6 +410,66 @@ fn respond(
     if wire.flush().is_err() { After::Close } else { next }
 }
 
+/// May the connection go over to the protocol of this response? A server "MUST NOT switch to a protocol that was not indicated by the
+/// client" (RFC 9110 §7.8): the response becomes a 426 then.
+#[cold]
+fn may_switch(request: &Request<'_>, response: &mut Response) -> bool {
+    let Body::Upgrade(upgrade) = response.body() else { return false };
+    let offered = request.upgrade_protocols().any(|offer| offer.eq_ignore_ascii_case(&upgrade.protocol));
+    if !offered {
+        *response = Response::upgrade_required(&upgrade.protocol);
+    }
+    offered
+}
+
+/// Sends the 101. The new protocol begins behind the request (RFC 9110 §7.8), so its body must have an end that is known.
+#[cold]
+fn switch(
+    wire: &Wire,
+    service: &Service,
+    input: &mut Input,
+    body: &mut RequestBody,
+    expects_continue: bool,
+    answer: Answer,
+    response: &mut Response,
+) -> After {
+    let is_over = body.is_done()
+        || (can_finish(body, expects_continue, service) && drop_rest(wire, service, input, body));
+    if !is_over {
+        return refuse(wire, service, &bad("the body of a request to upgrade was left unread"));
+    }
+    let form = Form::new(answer, Length::Absent, Persistence::Reuse);
+    if send(wire, service, form, response).is_err() || wire.flush().is_err() {
+        return After::Close;
+    }
+    match response.take_body() {
+        Body::Upgrade(upgrade) => After::Upgrade(upgrade),
+        body => unreachable!("serve: switched for {body:?}"),
+    }
+}
+
+/// Gives the stream to who speaks the other protocol. The buffers are back in the pool: a connection that waits for years
+/// holds none.
+#[cold]
+#[inline(never)]
+#[expect(clippy::boxed_local, reason = "the caller's frame is what an idle connection costs")]
+fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, received: Vec<u8>) {
+    wire.activity().enter(Phase::Upgraded);
+    if service.is_draining() {
+        wire.activity().drain();
+    }
+    let Upgrade { protocol, serve } = *upgrade;
+    let (upgraded, closer) = Upgraded::new(wire.share_activity(), received);
+    match bast::catch_unwind(AssertUnwindSafe(|| serve(upgraded))) {
+        Ok(()) => {}
+        Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
+        Err(payload) => log::error!("{protocol:?}: panicked: {:?}", panic_message(&*payload)),
+    }
+    if closer.take_back() {
+        linger(wire, service, wire.borrow_buffers().input());
+    }
+}
+
 /// How the end of this response's body is made known.
 fn length_of(response: &Response, answer: Answer) -> Length {
     if !response.status().allows_body() {
@@ -360,7 +487,7 @@ fn length_of(response: &Response, answer: Answer) -> Length {
 /// The length of a body that has one.
 fn body_length(body: &Body) -> u64 {
     match body {
-        Body::Empty => 0,
+        Body::Empty | Body::Upgrade(_) => 0,
         Body::Bytes(bytes) => bytes.as_slice().len() as u64,
         Body::File(part) => part.len,
         Body::Stream(stream) => stream.length.unwrap_or(0),
@@ -450,7 +577,7 @@ fn send_body(
     mark: usize,
 ) -> io::Result<()> {
     match response.take_body() {
-        Body::Empty => Ok(()),
+        Body::Empty | Body::Upgrade(_) => Ok(()),
         Body::Bytes(bytes) => wire.flush_with(bytes.as_slice()),
         Body::File(part) if part.len <= FILE_COPIED_BYTES_MAX => {
             if copy_file(wire, &part, mark) {
@@ -519,7 +646,10 @@ fn produce(wire: &Wire, stream: StreamBody, length: Length) -> io::Result<()> {
     let Some(mut writer) = BodyWriter::new(wire, length) else { return Ok(()) };
     let before = wire.activity().phase();
     wire.activity().enter(Phase::Handler);
-    let produced = bast::catch_unwind(AssertUnwindSafe(|| (stream.produce)(&mut writer)));
+    let produced = bast::catch_unwind(AssertUnwindSafe(|| {
+        within(wire.activity().handler_deadline(), || (stream.produce)(&mut writer))
+            .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
+    }));
     wire.activity().enter(before);
     match produced {
         Ok(Ok(())) => {
@@ -575,7 +705,7 @@ fn drop_rest(wire: &Wire, service: &Service, input: &mut Input, body: &mut Reque
 #[cold]
 fn linger(wire: &Wire, service: &Service, input: &mut Input) {
     wire.activity().enter(Phase::Linger);
-    if wire.activity().transport().shutdown_write().is_err() {
+    if wire.activity().transport().shutdown(Shutdown::Write).is_err() {
         return;
     }
     let mut left = service.limits.linger_bytes_max;

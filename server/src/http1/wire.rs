@@ -27,8 +27,6 @@ pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
 pub(crate) struct Wire {
     activity: Rc<Activity>,
     output: RefCell<Output>,
-    /// How many bytes the transport has taken.
-    taken: Cell<u64>,
     /// The response that was begun last: its status, and where in all bytes its body begins.
     begun: Cell<(Option<Status>, u64)>,
 }
@@ -63,11 +61,16 @@ impl Output {
 
 impl Wire {
     pub(crate) fn new(activity: Rc<Activity>) -> Wire {
-        Wire { activity, output: RefCell::default(), taken: Cell::new(0), begun: Cell::new((None, 0)) }
+        Wire { activity, output: RefCell::default(), begun: Cell::new((None, 0)) }
     }
 
     pub(crate) fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    /// The activity, for what outlives the story of the connection.
+    pub(crate) fn share_activity(&self) -> Rc<Activity> {
+        Rc::clone(&self.activity)
     }
 
     /// Takes buffers from the pool until the loan is dropped.
@@ -86,7 +89,7 @@ impl Wire {
     /// A response's head was composed into `output`: what follows is its body.
     #[inline]
     pub(crate) fn begin_body(&self, output: &Output, status: Status) {
-        self.begun.set((Some(status), self.taken.get() + output.bytes.len() as u64));
+        self.begun.set((Some(status), self.activity.sent_bytes() + output.bytes.len() as u64));
     }
 
     /// No response has begun yet.
@@ -100,7 +103,8 @@ impl Wire {
         // The output is borrowed where its sending was interrupted.
         let (held, failed) =
             self.output.try_borrow().map_or((0, true), |output| (output.bytes.len() as u64, output.failed));
-        let body_bytes = if status.is_some() { (self.taken.get() + held).saturating_sub(body_at) } else { 0 };
+        let body_bytes =
+            if status.is_some() { (self.activity.sent_bytes() + held).saturating_sub(body_at) } else { 0 };
         Outcome { status, body_bytes, is_whole: is_whole && !failed }
     }
 
@@ -193,19 +197,13 @@ impl Wire {
     /// Notes that the client's side took so many bytes.
     ///
     /// # Errors
-    /// `WriteZero` where it took none. `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
-    /// then although the client reads nothing; taken for progress, that would keep such a client for minutes.
+    /// `WriteZero` where it took none, `TimedOut` as for [`Activity::sent`].
     #[inline]
     fn client_took_bytes(&self, count: usize) -> io::Result<()> {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.taken.set(self.taken.get() + count as u64);
-        if self.activity.is_expired() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.activity.progress();
-        Ok(())
+        self.activity.sent(count)
     }
 
     /// Sends what is held and then `len` bytes of a file from `offset` on, in whole segments.
@@ -245,7 +243,9 @@ impl Wire {
 
     /// Waits for input.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.activity.transport().read(buffer)
+        let count = self.activity.transport().read(buffer)?;
+        self.activity.received(count)?;
+        Ok(count)
     }
 
     /// Runs `body` in a phase, and returns to the one before.

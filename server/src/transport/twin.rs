@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
@@ -33,6 +34,8 @@ pub(crate) struct Twin {
     /// After the script the client neither sends nor closes.
     silent: Cell<bool>,
     expired: Cell<bool>,
+    /// So much of the output was not acknowledged by the client.
+    unacknowledged: Cell<usize>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -45,6 +48,7 @@ impl Twin {
     }
 
     /// The same client, but it never closes.
+    #[cfg(test)]
     pub(crate) fn silent(script: &[&[u8]]) -> Rc<Twin> {
         let twin = Twin::new(script);
         twin.silent.set(true);
@@ -52,15 +56,18 @@ impl Twin {
     }
 
     /// Adds to what the client sends.
+    #[cfg(test)]
     pub(crate) fn push(&self, part: &[u8]) {
         self.script.borrow_mut().push_back(part.to_vec());
     }
 
+    #[cfg(test)]
     pub(crate) fn events(&self) -> Vec<Event> {
         self.events.borrow().clone()
     }
 
     /// The outputs, one for each system call.
+    #[cfg(test)]
     pub(crate) fn sends(&self) -> Vec<String> {
         self.events
             .borrow()
@@ -73,10 +80,12 @@ impl Twin {
     }
 
     /// All output.
+    #[cfg(test)]
     pub(crate) fn output(&self) -> String {
         self.sends().concat()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_expired(&self) -> bool {
         self.expired.get()
     }
@@ -84,6 +93,22 @@ impl Twin {
     /// What the client sent and the server did not read.
     pub(crate) fn unread(&self) -> usize {
         self.script.borrow().iter().map(Vec::len).sum()
+    }
+
+    /// From now on the client has not acknowledged so many bytes.
+    #[cfg(test)]
+    pub(crate) fn set_unacknowledged(&self, bytes: usize) {
+        self.unacknowledged.set(bytes);
+    }
+
+    /// All output as it is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn output_bytes(&self) -> Vec<u8> {
+        let events = self.events.borrow();
+        let sent = events
+            .iter()
+            .filter_map(|event| if let Event::Sent(bytes) = event { Some(&bytes[..]) } else { None });
+        sent.collect::<Vec<_>>().concat()
     }
 
     fn record(&self, bytes: &[u8]) {
@@ -152,8 +177,16 @@ impl Twin {
         Ok(count)
     }
 
-    pub(super) fn shutdown_write(&self) {
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        if how == Shutdown::Both {
+            self.script.borrow_mut().clear();
+            self.silent.set(false);
+        }
         self.events.borrow_mut().push(Event::ShutDown);
+    }
+
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.unacknowledged.get()
     }
 
     pub(super) fn expire(&self) {

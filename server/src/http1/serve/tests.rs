@@ -24,6 +24,7 @@ pub(crate) fn service(handler: impl Handler) -> Service {
         id: ServerId::next(),
         handler: Box::new(handler),
         limits: limits(),
+        handler_limit: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
         unix_seconds: || 784_111_777,
@@ -393,6 +394,14 @@ fn statuses_without_a_body_never_get_one() {
 }
 
 #[test]
+fn a_205_has_a_length_of_zero_whatever_the_handler_gave_it() {
+    let output = answer(|_: &mut Request<'_>| (Status::RESET_CONTENT, "unwanted"), &[GET, GET]);
+    assert_eq!(codes(&output), [205; 2]);
+    assert!(!output.contains("unwanted"), "{output}");
+    assert_eq!(output.matches("Content-Length: 0\r\n").count(), 2, "{output}");
+}
+
+#[test]
 fn a_stream_is_chunked_for_1_1_and_ends_with_the_connection_for_1_0() {
     let stream = |_: &mut Request<'_>| {
         Response::stream("text/plain", |body| {
@@ -570,6 +579,8 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
     let guarded = hello.with(|_: &mut Request<'_>, _: crate::Next<'_>| Status::FORBIDDEN);
     assert_eq!(codes(&answer(guarded, &[GET])), [403], "a middleware may answer itself");
 }
+
+mod upgrade;
 
 mod routes {
     use super::*;
