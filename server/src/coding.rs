@@ -19,6 +19,11 @@ pub enum Coding {
     Zstd,
 }
 
+/// The stack that the libraries may use; a thread goes on with a further one where it has less ([`bast::ensure_stack`]). Flate2
+/// composes its tables on the stack before they move to the heap: more than 256 KiB without optimisation.
+#[cfg(feature = "gzip")]
+pub(crate) const CODER_STACK_BYTES: usize = 512 << 10;
+
 impl Coding {
     const ALL: [Coding; 4] = [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
-use crate::coding::{Accepted, Choice, Coding};
+use crate::coding::{Accepted, CODER_STACK_BYTES, Choice, Coding};
 use crate::middleware::add_vary;
 use crate::request::Request;
 use crate::response::Response;
@@ -67,7 +67,7 @@ impl Fragment {
         crc.update(plain);
         let parts = Parts {
             plain: plain.into(),
-            deflated: deflate(plain).into(),
+            deflated: bast::ensure_stack(CODER_STACK_BYTES, || deflate(plain)).into(),
             crc: crc.sum(),
             shift: shift_of(plain.len()),
         };
@@ -395,6 +395,14 @@ mod tests {
         let fragment = Fragment::new(&text);
         assert!(fragment.parts.deflated.len() * 10 < text.len(), "{fragment:?}");
         assert_eq!(fragment.as_bytes(), text.as_bytes());
+    }
+
+    #[test]
+    fn a_fragment_can_be_made_on_a_green_thread() {
+        let fragment = bast::run(|| Fragment::new(noise(3, 100_000)));
+        let mut body = Composer::gzip();
+        body.fragment(&fragment);
+        assert_eq!(decode(&body.finish()), noise(3, 100_000));
     }
 
     #[test]

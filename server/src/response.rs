@@ -15,6 +15,8 @@ use std::sync::Arc;
 use crate::buffer;
 use crate::class::{is_field_value, is_token};
 use crate::http1::stream::BodyWriter;
+#[cfg(feature = "gzip")]
+use crate::http1::stream::Encode;
 use crate::message::Status;
 use crate::upgrade::{Upgrade, Upgraded};
 
@@ -206,6 +208,13 @@ impl Response {
         self
     }
 
+    /// Removes all header fields of this name.
+    #[must_use]
+    pub fn without_header(mut self, name: impl AsRef<str>) -> Response {
+        self.headers.remove(name.as_ref());
+        self
+    }
+
     fn put(&mut self, name: &str, value: &str, replace: bool) {
         if is_token(name.as_bytes()) && is_field_value(value.as_bytes()) && !is_reserved(name) {
             self.headers.put(name, value, replace);
@@ -337,6 +346,27 @@ pub struct StreamBody {
 
 /// What writes a streamed body.
 pub(crate) type Producer = Box<dyn FnOnce(&mut BodyWriter<'_>) -> io::Result<()>>;
+
+#[cfg(feature = "gzip")]
+impl StreamBody {
+    /// A body of unknown length.
+    pub(crate) fn new(produce: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + 'static) -> StreamBody {
+        StreamBody { length: None, produce: Box::new(produce) }
+    }
+
+    /// The same through a content coding, which is made, knowing the length that was announced, when the body is produced.
+    pub(crate) fn coded(
+        self,
+        make: impl FnOnce(Option<u64>) -> io::Result<Box<dyn Encode>> + 'static,
+    ) -> StreamBody {
+        let StreamBody { length, produce } = self;
+        StreamBody::new(move |body| {
+            body.encode_by(make(length)?);
+            produce(body)?;
+            body.end_encoding()
+        })
+    }
+}
 
 impl fmt::Debug for StreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -17,6 +17,23 @@ const _: () = assert!(HELD_BYTES_MAX <= CHUNK_BYTES_MAX);
 pub struct BodyWriter<'w> {
     wire: &'w Wire,
     framing: Framing,
+    /// What is written goes through this first.
+    encoder: Option<Box<dyn Encode>>,
+}
+
+/// A content coding at work: takes plain bytes, and leaves coded ones in its output.
+pub(crate) trait Encode {
+    /// Takes all of the bytes.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the output such that all that was written can be decoded from it.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Ends the content.
+    fn finish(&mut self) -> io::Result<()>;
+
+    /// What is to be sent; whoever sends it empties it.
+    fn output(&mut self) -> &mut Vec<u8>;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +53,45 @@ impl<'w> BodyWriter<'w> {
             Length::Chunked => Framing::Chunked,
             Length::UntilClose => Framing::UntilClose,
         };
-        Some(BodyWriter { wire, framing })
+        Some(BodyWriter { wire, framing, encoder: None })
+    }
+
+    /// Sends what is written from now on through a content coding, up to [`end_encoding`](BodyWriter::end_encoding).
+    #[cfg_attr(not(feature = "gzip"), expect(dead_code, reason = "no coding is there"))]
+    pub(crate) fn encode_by(&mut self, encoder: Box<dyn Encode>) {
+        self.encoder = Some(encoder);
+    }
+
+    /// Ends the coded content, and sends the rest of it.
+    #[cfg_attr(not(feature = "gzip"), expect(dead_code, reason = "no coding is there"))]
+    pub(crate) fn end_encoding(&mut self) -> io::Result<()> {
+        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
+        encoder.finish()?;
+        self.send_output(&mut *encoder)
+    }
+
+    /// Lets the encoder work, and sends what it has for it. After a failure there is none any more: nothing would make sense.
+    #[inline(never)]
+    fn encode(
+        &mut self,
+        mut encoder: Box<dyn Encode>,
+        work: impl FnOnce(&mut dyn Encode) -> io::Result<()>,
+    ) -> io::Result<()> {
+        work(&mut *encoder)?;
+        self.send_output(&mut *encoder)?;
+        self.encoder = Some(encoder);
+        Ok(())
+    }
+
+    fn send_output(&mut self, encoder: &mut dyn Encode) -> io::Result<()> {
+        let output = encoder.output();
+        let mut rest = &output[..];
+        while !rest.is_empty() {
+            let count = self.write_plain(rest)?;
+            rest = &rest[count..];
+        }
+        output.clear();
+        Ok(())
     }
 
     /// Ends the body.
@@ -57,8 +112,8 @@ impl<'w> BodyWriter<'w> {
     }
 }
 
-impl io::Write for BodyWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl BodyWriter<'_> {
+    fn write_plain(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -82,8 +137,20 @@ impl io::Write for BodyWriter<'_> {
         output.bytes.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
+}
+
+impl io::Write for BodyWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.encoder.take() {
+            None => self.write_plain(bytes),
+            Some(encoder) => self.encode(encoder, |encoder| encoder.write(bytes)).map(|()| bytes.len()),
+        }
+    }
 
     fn flush(&mut self) -> io::Result<()> {
+        if let Some(encoder) = self.encoder.take() {
+            self.encode(encoder, |encoder| encoder.flush())?;
+        }
         self.wire.flush()
     }
 }

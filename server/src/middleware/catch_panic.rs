@@ -58,7 +58,7 @@ where
             Err(payload) => payload,
         };
         log_panic(request, &*payload);
-        let response = (self.answer)(request, message(&*payload)).into_response();
+        let response = (self.answer)(request, panic_message(&*payload)).into_response();
         if response.status() == Status::OK {
             return response.with_status(Status::INTERNAL_SERVER_ERROR);
         }
@@ -73,7 +73,7 @@ impl<F> fmt::Debug for CatchPanic<F> {
 }
 
 /// What a panic says.
-fn message(payload: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()
@@ -96,7 +96,7 @@ pub(crate) fn log_panic(request: &Request<'_>, payload: &(dyn Any + Send)) {
         request.method(),
         request.path(),
         request.route().unwrap_or("none"),
-        message(payload),
+        panic_message(payload),
         if stack.is_empty() { "" } else { "\n" },
     );
 }

@@ -36,6 +36,8 @@ mod access_log;
 mod auth;
 mod body_limit;
 mod catch_panic;
+#[cfg(feature = "gzip")]
+mod compress;
 mod cors;
 mod request_id;
 mod timeout;
@@ -48,7 +50,9 @@ pub use access_log::{AccessLog, LogFile};
 pub use auth::{BasicAuth, BearerAuth, User, is_same_secret};
 pub use body_limit::BodyLimit;
 pub use catch_panic::CatchPanic;
-pub(crate) use catch_panic::log_panic;
+pub(crate) use catch_panic::{log_panic, panic_message};
+#[cfg(feature = "gzip")]
+pub use compress::{Compress, Effort};
 pub use cors::Cors;
 pub use request_id::{RequestId, RequestIds};
 pub use timeout::Timeout;
