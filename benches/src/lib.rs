@@ -15,12 +15,13 @@
 //! servers                  which servers are measured, and their processes
 //! rounds  tool             how they are measured
 //! args  report  program    how that is asked for and shown
-//! threads  preempt  slowloris  soak   one bench each: what it measures and its command line
+//! threads  preempt  slowloris  soak  codec   one bench each: what it measures and its command line
 //! ```
 
 pub mod answer;
 pub mod args;
 pub mod blocking;
+pub mod codec;
 pub mod floor;
 pub mod green_threads;
 pub mod load;

@@ -5,5 +5,6 @@
 pub mod arguments;
 pub mod demo;
 pub mod echo;
+pub mod gateway;
 pub mod logger;
 pub mod side_runtime;

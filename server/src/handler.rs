@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::constant::Constant;
 use crate::middleware::{Middleware, With};
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -61,5 +62,12 @@ where
 {
     fn handle(&self, request: &mut Request<'_>) -> Response {
         self(request).into_response()
+    }
+}
+
+/// The same response to every request.
+impl Handler for &'static Constant {
+    fn handle(&self, _: &mut Request<'_>) -> Response {
+        self.into_response()
     }
 }

@@ -34,14 +34,22 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod buffer;
 mod class;
+pub mod client;
 mod coding;
 mod connection;
+#[doc(hidden)]
+pub mod constant;
+mod cookie;
 mod date;
 mod dump;
 mod error;
 mod extensions;
+mod extract;
 pub mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -49,7 +57,10 @@ pub mod fuzzing;
 #[cfg(feature = "gzip")]
 pub mod gzip;
 mod handler;
+pub mod html;
 mod http1;
+#[cfg(feature = "http-types")]
+pub mod http_types;
 mod limits;
 mod listener;
 mod load;
@@ -57,6 +68,7 @@ mod message;
 pub mod middleware;
 mod pattern;
 mod percent;
+mod printable;
 mod refusal;
 mod request;
 mod response;
@@ -73,15 +85,18 @@ mod transport;
 mod upgrade;
 
 pub use coding::Coding;
+pub use constant::Constant;
+pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
+pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
 pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
 pub use middleware::{Middleware, Next, With};
-pub use request::{BodyReader, Request};
+pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
 pub use sent::Sent;

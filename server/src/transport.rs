@@ -10,6 +10,7 @@
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use bast::net::TcpStream;
 
@@ -66,9 +67,7 @@ impl Transport {
         match self {
             Transport::Tcp(stream) => stream.unshared().write_vectored(parts),
             #[cfg(any(test, feature = "testing"))]
-            Transport::Twin(twin) => {
-                Ok(twin.write(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>()))
-            }
+            Transport::Twin(twin) => Ok(twin.write_vectored(parts)),
         }
     }
 
@@ -99,6 +98,16 @@ impl Transport {
                 twin.shutdown(how);
                 Ok(())
             }
+        }
+    }
+
+    /// The peer will read an error, not the end of the stream, when this is dropped.
+    pub(crate) fn reset_on_close(&self) {
+        match self {
+            // Where it fails the connection has ended already.
+            Transport::Tcp(stream) => drop(stream.set_linger(Some(Duration::ZERO))),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.reset_on_close(),
         }
     }
 

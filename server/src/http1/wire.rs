@@ -9,6 +9,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
+use std::iter;
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -86,10 +87,11 @@ impl Wire {
         self.output.borrow_mut()
     }
 
-    /// A response's head was composed into `output`: what follows is its body.
+    /// A response's head was composed into `output`, and so many bytes of its body behind it: what follows is the rest.
     #[inline]
-    pub(crate) fn begin_body(&self, output: &Output, status: Status) {
-        self.begun.set((Some(status), self.activity.sent_bytes() + output.bytes.len() as u64));
+    pub(crate) fn begin_body(&self, output: &Output, status: Status, composed_bytes: usize) {
+        let head_end = output.bytes.len() - composed_bytes;
+        self.begun.set((Some(status), self.activity.sent_bytes() + head_end as u64));
     }
 
     /// No response has begun yet.
@@ -121,9 +123,22 @@ impl Wire {
         self.send(&mut self.output.borrow_mut())
     }
 
-    /// Sends what is held and then `more`, which is not copied.
-    pub(crate) fn flush_with(&self, more: &[u8]) -> io::Result<()> {
-        self.send_once(&mut self.output.borrow_mut(), |bytes| self.send_both(bytes, more))
+    /// Sends what is held and then these parts, which are not copied, by as few system calls as the client's side has room
+    /// for.
+    pub(crate) fn flush_with<'p>(&self, parts: impl Iterator<Item = &'p [u8]>) -> io::Result<()> {
+        /// So many slices need no memory of their own: what is held, and most bodies.
+        const FEW: usize = 4;
+        self.send_once(&mut self.output.borrow_mut(), |held| {
+            #[expect(clippy::redundant_closure, reason = "the slices live no longer than what is held")]
+            let slices = iter::once(IoSlice::new(held)).chain(parts.map(|part| IoSlice::new(part)));
+            if slices.size_hint().1.is_some_and(|count| count <= FEW) {
+                let mut few = [IoSlice::new(&[]); FEW];
+                few.iter_mut().zip(slices).for_each(|(to, slice)| *to = slice);
+                self.send_slices(&mut few)
+            } else {
+                self.send_slices(&mut slices.collect::<Vec<_>>())
+            }
+        })
     }
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
@@ -170,28 +185,17 @@ impl Wire {
         sent
     }
 
-    #[inline]
-    fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let sent = self.activity.transport().write(bytes)?;
+    /// The kernel takes 1,024 slices (IOV_MAX) at a time; the transport gives it no more.
+    #[inline(never)]
+    fn send_slices(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        // Empty slices in front are passed by: a call with nothing in it would look like a client that takes nothing.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let sent = self.activity.transport().write_vectored(slices)?;
             self.client_took_bytes(sent)?;
-            bytes = &bytes[sent..];
+            IoSlice::advance_slices(&mut slices, sent);
         }
         Ok(())
-    }
-
-    #[inline(never)]
-    fn send_both(&self, mut first: &[u8], second: &[u8]) -> io::Result<()> {
-        while !first.is_empty() {
-            let parts = [IoSlice::new(first), IoSlice::new(second)];
-            let sent = self.activity.transport().write_vectored(&parts)?;
-            self.client_took_bytes(sent)?;
-            match first.get(sent..) {
-                Some(rest) => first = rest,
-                None => return self.send_all(&second[sent - first.len()..]),
-            }
-        }
-        self.send_all(second)
     }
 
     /// Notes that the client's side took so many bytes.

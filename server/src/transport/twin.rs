@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
@@ -24,6 +24,8 @@ pub(crate) enum Event {
     Received(usize),
     /// The output was ended.
     ShutDown,
+    /// The connection is to be reset.
+    Reset,
 }
 
 /// The server's end of a scripted connection.
@@ -36,6 +38,8 @@ pub(crate) struct Twin {
     expired: Cell<bool>,
     /// So much of the output was not acknowledged by the client.
     unacknowledged: Cell<usize>,
+    /// How many bytes one write takes at most; 0 is any number.
+    room: Cell<usize>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -53,6 +57,12 @@ impl Twin {
         let twin = Twin::new(script);
         twin.silent.set(true);
         twin
+    }
+
+    /// From now on a write takes so many bytes at most, as where the socket's buffer is nearly full.
+    #[cfg(test)]
+    pub(crate) fn narrow(&self, room: usize) {
+        self.room.set(room);
     }
 
     /// Adds to what the client sends.
@@ -157,9 +167,18 @@ impl Twin {
     }
 
     pub(super) fn write(&self, bytes: &[u8]) -> usize {
-        self.record(bytes);
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    pub(super) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> usize {
+        let room = if self.room.get() == 0 { usize::MAX } else { self.room.get() };
+        let mut taken = Vec::new();
+        for part in parts {
+            taken.extend_from_slice(&part[..part.len().min(room - taken.len())]);
+        }
+        self.record(&taken);
         self.corked.set(false);
-        bytes.len()
+        taken.len()
     }
 
     pub(super) fn send_more(&self, bytes: &[u8]) -> usize {
@@ -187,6 +206,10 @@ impl Twin {
 
     pub(super) fn unacknowledged(&self) -> usize {
         self.unacknowledged.get()
+    }
+
+    pub(super) fn reset_on_close(&self) {
+        self.events.borrow_mut().push(Event::Reset);
     }
 
     pub(super) fn expire(&self) {

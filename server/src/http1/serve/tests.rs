@@ -255,6 +255,42 @@ fn a_body_is_read_through_every_cut() {
     }
 }
 
+/// However small the pieces are in which a client sends, there is one read for each of them, and none more: nothing is read
+/// byte by byte, and nothing asks for what is known not to be there.
+#[test]
+fn there_are_no_more_reads_than_pieces_sent() {
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let request = [&head[..], b"5;a=b\r\nhello\r\n0\r\nT: t\r\n\r\n"].concat();
+    for size in [1, 2, 7, 64, 1000] {
+        let pieces: Vec<&[u8]> = request.chunks(size).collect();
+        let twin = Twin::new(&pieces);
+        run(&twin, &service(echo));
+        let reads = twin.events().iter().filter(|event| matches!(event, Event::Received(_))).count();
+        assert_eq!(reads, pieces.len(), "pieces of {size} bytes");
+        assert_eq!(codes(&twin.output()), [200]);
+        assert_eq!(twin.sends().len(), 1, "and the answer is one send");
+    }
+}
+
+/// A path is bytes that were encoded, whether they are text or not, and comes back as it was sent.
+#[test]
+fn a_path_that_is_no_text_goes_through_the_router_and_back() {
+    let app = Router::new().any("/files/{name...}", |request: &mut Request<'_>| {
+        assert!(request.param_text("name").is_err(), "it is no text");
+        let fields: Vec<u8> = request.header_bytes("x").unwrap_or_default().to_vec();
+        Response::bytes("application/octet-stream", [request.path().as_bytes(), b" ", &fields].concat())
+    });
+    let twin = Twin::new(&[b"GET /files/%ff%FE/%80 HTTP/1.1\r\nHost: a\r\nX: \xff\xfe\x80\r\n\r\n"]);
+    run(&twin, &service(app));
+    let sent: Vec<u8> = twin
+        .events()
+        .into_iter()
+        .filter_map(|event| if let Event::Sent(bytes) = event { Some(bytes) } else { None })
+        .flatten()
+        .collect();
+    assert!(sent.ends_with(b"\r\n\r\n/files/%ff%FE/%80 \xff\xfe\x80"), "{}", sent.escape_ascii());
+}
+
 #[test]
 fn a_large_body_passes_the_input_buffer_by() {
     let body = vec![b'b'; 300_000];
@@ -580,6 +616,10 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
     assert_eq!(codes(&answer(guarded, &[GET])), [403], "a middleware may answer itself");
 }
 
+mod bodies;
+mod duplex;
+mod interim;
+mod rfc9112;
 mod upgrade;
 
 mod routes {

@@ -132,6 +132,7 @@ impl Compress {
         }
         let length = match response.body() {
             Body::Bytes(bytes) => Some(bytes.as_slice().len() as u64),
+            Body::Parts(parts) => Some(parts.iter().map(|part| part.as_slice().len() as u64).sum()),
             Body::File(part) => Some(part.len),
             Body::Stream(stream) => stream.length,
             _ => return response,
@@ -157,16 +158,13 @@ impl Compress {
 
     fn code(&self, mut response: Response, coding: Coding, asked: &Asked) -> Response {
         let body = match response.take_body() {
-            Body::Bytes(bytes) => match self.code_bytes(coding, bytes.as_slice()) {
-                Ok(coded) if coded.len() < bytes.as_slice().len() || !asked.accepted.takes_identity() => {
-                    Body::Bytes(Bytes::Owned(coded))
-                }
-                // What it cannot make smaller goes as it is.
-                Ok(_) => return response.with_body(Body::Bytes(bytes)),
-                Err(error) => {
-                    log::error!("a body could not be compressed: {error}");
-                    return response.with_body(Body::Bytes(bytes));
-                }
+            Body::Bytes(bytes) => match self.code_parts(coding, std::slice::from_ref(&bytes), asked) {
+                Some(coded) => coded,
+                None => return response.with_body(Body::Bytes(bytes)),
+            },
+            Body::Parts(parts) => match self.code_parts(coding, &parts, asked) {
+                Some(coded) => coded,
+                None => return response.with_body(Body::Parts(parts)),
             },
             Body::File(part) => {
                 let file = move |body: &mut BodyWriter<'_>| send_file(&part, body);
@@ -181,9 +179,17 @@ impl Compress {
             .with_body(body)
     }
 
-    fn code_bytes(&self, coding: Coding, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    /// The parts as one body; `None` where they should go as they are, because they would not become smaller.
+    fn code_parts(&self, coding: Coding, parts: &[Bytes], asked: &Asked) -> Option<Body> {
+        let coded = self.code_bytes(coding, parts);
+        let coded = coded.inspect_err(|error| log::error!("a body could not be compressed: {error}")).ok()?;
+        let plain: usize = parts.iter().map(|part| part.as_slice().len()).sum();
+        (coded.len() < plain || !asked.accepted.takes_identity()).then(|| Body::Bytes(Bytes::Owned(coded)))
+    }
+
+    fn code_bytes(&self, coding: Coding, parts: &[Bytes]) -> io::Result<Vec<u8>> {
         let mut encoder = Encoder::new(coding, self.effort)?;
-        for piece in bytes.chunks(PIECE_BYTES) {
+        for piece in parts.iter().flat_map(|part| part.as_slice().chunks(PIECE_BYTES)) {
             encoder.write(piece)?;
             bast::yield_point();
         }

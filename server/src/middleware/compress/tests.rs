@@ -95,6 +95,10 @@ fn app(compress: Compress) -> Arc<dyn Handler> {
             .get("/bytes/{n}", move |request: &mut Request<'_>| -> Result<Response, Error> {
                 Ok(tagged(Response::bytes("text/html", text(request.param("n")?))))
             })
+            .get("/parts", |_: &mut Request<'_>| {
+                let parts = text(30_000).chunks(10_001).map(|part| Bytes::Owned(part.to_vec())).collect();
+                Response::bytes("text/html", "").with_body(Body::Parts(parts))
+            })
             .get("/png", |_: &mut Request<'_>| Response::bytes("image/png", text(5000)))
             .get("/coded", |_: &mut Request<'_>| {
                 Response::bytes("text/html", text(5000)).with_header("Content-Encoding", "x")
@@ -142,9 +146,12 @@ fn each_coding_is_what_it_says_for_bytes_streams_and_files() {
     known.extend(cfg!(feature = "brotli").then_some("br"));
     known.extend(cfg!(feature = "zstd").then_some("zstd"));
     for coding in known {
-        for (path, expected) in
-            [("/bytes/100000", text(100_000)), ("/sized/50000", text(50_000)), (&file_name(), text(100_000))]
-        {
+        for (path, expected) in [
+            ("/bytes/100000", text(100_000)),
+            ("/parts", text(30_000)),
+            ("/sized/50000", text(50_000)),
+            (&file_name(), text(100_000)),
+        ] {
             let answer = ask(&app, "GET", path, &format!("Accept-Encoding: {coding}\r\n"));
             assert_eq!(codes(&answer.head), [200]);
             assert_eq!(answer.field("Content-Encoding"), Some(coding), "{path}");
