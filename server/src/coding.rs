@@ -145,6 +145,7 @@ fn weight(parameter: &[u8]) -> Option<Weight> {
 }
 
 /// Is content of this media type worth compressing? Text of all kinds is, images and archives are compressed already.
+#[cfg(feature = "gzip")]
 pub(crate) fn is_compressible(content_type: &str) -> bool {
     const TYPES: &[&str] = &[
         "application/javascript",

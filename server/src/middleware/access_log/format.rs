@@ -108,9 +108,9 @@ impl Line<'_> {
     pub(super) fn compose(&self, form: Form) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         if form.is_json() {
-            self.json(&mut out)
+            self.json(&mut out);
         } else {
-            self.plain(form, &mut out)
+            self.plain(form, &mut out);
         }
         out.push(b'\n');
         out

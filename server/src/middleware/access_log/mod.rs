@@ -154,10 +154,9 @@ const FIELDS: usize = 6;
 
 impl Entry {
     fn of(request: &Request<'_>, form: Form, with_query: bool) -> Entry {
-        let shortened = |url: &'_ [u8]| {
-            let end =
-                if with_query { url.len() } else { url.iter().position(|&b| b == b'?').unwrap_or(url.len()) };
-            end
+        let shortened = |url: &[u8]| {
+            let query = url.iter().position(|&byte| byte == b'?').filter(|_| !with_query);
+            query.unwrap_or(url.len())
         };
         let target = request.target().as_bytes();
         let referer = request.header_bytes("Referer");
