@@ -1,7 +1,7 @@
 //! Ways into the server for the fuzz targets of `tests/fuzz`, which else see only what every program sees. It is there under
 //! `--cfg fuzzing` alone, and no part of the library.
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "nobody but the fuzz targets sees this")]
+#![allow(missing_docs, reason = "nobody but the fuzz targets sees this")]
 
 use crate::handler::Handler;
 use crate::http1::serve::{Service, serve};
@@ -11,6 +11,7 @@ use crate::settings::Settings;
 use crate::timeout::Activity;
 use crate::transport::twin::Twin;
 
+pub use crate::client::{read_head, read_url};
 pub use crate::file::{Asked, ask_for_part};
 
 /// Serves a client that sends these parts, one by one, and closes. Returns what it is sent.

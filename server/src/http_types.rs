@@ -25,7 +25,7 @@ use crate::handler::Handler;
 use crate::http1::reader::BodyReader;
 use crate::message::{Method, Status, Version};
 use crate::request::Request;
-use crate::response::{Body, Bytes, IntoResponse, Response};
+use crate::response::{Body, Bytes, IntoResponse, Response, is_reserved};
 
 /// A function of the `http` crate's types as a handler: `Fn(http::Request<Vec<u8>>) -> http::Response<B>`, or a `Result` of
 /// it. The body is read before the function is called, within the limits; the address of the client is among the extensions, as a
@@ -89,11 +89,7 @@ fn parts_of(request: &Request<'_>) -> Result<http::request::Parts, Error> {
     Ok(parts)
 }
 
-/// The fields that the server writes itself: taken over from a response they would contradict what is sent.
-const FRAMING: [&str; 7] =
-    ["connection", "content-length", "date", "keep-alive", "server", "transfer-encoding", "upgrade"];
-
-/// Fields of framing are left out, since they are the server's; `Connection: close` is heeded. A value that is not UTF-8
+/// Fields that are the server's own, those of framing above all, are left out; `Connection: close` is heeded. A value that is not UTF-8
 /// spoils the response ([`Response::with_header`]).
 impl<B: Into<Bytes>> IntoResponse for http::Response<B> {
     fn into_response(self) -> Response {
@@ -101,7 +97,7 @@ impl<B: Into<Bytes>> IntoResponse for http::Response<B> {
         let mut response = Response::new(parts.status.into()).with_body(Body::Bytes(body.into()));
         for (name, value) in &parts.headers {
             response = match str::from_utf8(value.as_bytes()) {
-                _ if FRAMING.contains(&name.as_str()) => response,
+                _ if is_reserved(name.as_str()) => response,
                 Ok(value) => response.with_added_header(name, value),
                 Err(_) => response.refuse(name.as_str()),
             };

@@ -59,7 +59,7 @@ pub enum Overload {
     /// They are told at once: their connection is accepted, answered by `503` with `Retry-After`, and closed; no request is
     /// read and no thread is made for it. A load balancer can ask another server then. This is the default.
     ///
-    /// Where descriptors are short, as opposed to connections, they wait for a moment first (5 to 320 ms), as
+    /// Where descriptors are short, as opposed to connections, they wait for a moment first (5 to 160 ms), as
     /// descriptors come and go.
     #[default]
     Refuse,

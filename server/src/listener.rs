@@ -4,8 +4,9 @@
 //!
 //! Note [shortage]. Where no descriptor (or no memory) is left, accept(2) fails, the connection stays in the queue, and
 //! trying again at once would fail at once. So the acceptor pauses: until a connection ends, for 5 ms at first, and for up
-//! to 320 ms when that did not help. Who waited in the queue for a whole pause in vain is told so, if that is what the
-//! settings want: the acceptor has a descriptor in reserve, which it gives up for each of them in turn.
+//! to 160 ms when that did not help. Who waited in the queue for a whole pause in vain is told so, if that is what the
+//! settings want: the acceptor has a descriptor in reserve, which it gives up for each of them in turn. So there is a
+//! pause between two rounds of failures, however many clients there are, and nobody waits much longer than one.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -110,7 +111,7 @@ fn consequence(error: &io::Error) -> Consequence {
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 
 /// The longest pause: how late a connection may be accepted once the trouble is over.
-const PAUSE_MAX: Duration = Duration::from_millis(320);
+const PAUSE_MAX: Duration = Duration::from_millis(160);
 
 /// How many clients are turned away after one pause, at the most: some milliseconds of work.
 const REFUSED_MAX: usize = 256;
@@ -140,8 +141,9 @@ impl Shortage {
             log::error!("cannot accept connections for now: {error}");
             self.said = true;
         }
-        if self.in_vain && shared.admission.overload == Overload::Refuse {
-            self.refuse_queue(shared, error);
+        let in_vain = std::mem::take(&mut self.in_vain);
+        if in_vain && shared.admission.overload == Overload::Refuse && self.refuse_queue(shared, error) {
+            return;
         }
         departures.set_awaited(true);
         let pause = self.next_pause();
@@ -154,19 +156,25 @@ impl Shortage {
         pause
     }
 
-    /// Turns away who waits in the queue, one at a time, with the descriptor in reserve.
-    fn refuse_queue(&mut self, shared: &Shared, error: &io::Error) {
+    /// Turns away who waits in the queue, one at a time, with the descriptor in reserve. `false` if some still wait.
+    fn refuse_queue(&mut self, shared: &Shared, error: &io::Error) -> bool {
         let reason = error.to_string();
         self.reserve = None;
+        let mut is_empty = false;
         for _ in 0..REFUSED_MAX {
             match shared.listener.try_accept() {
                 Ok(Some((stream, _))) => shared.refusals.refuse_at_once(&stream, &reason),
                 Err(error) if concerns_one_connection(&error) => {}
-                // Nobody waits; or somebody else has taken the descriptor.
-                Ok(None) | Err(_) => break,
+                Ok(None) => {
+                    is_empty = true;
+                    break;
+                }
+                // Somebody else has taken the descriptor.
+                Err(_) => break,
             }
         }
         self.reserve = reserve();
+        is_empty
     }
 
     /// An accept succeeded.
@@ -213,6 +221,6 @@ mod tests {
     fn pauses_double_up_to_a_bound() {
         let mut shortage = Shortage::new();
         let pauses: Vec<u128> = (0..9).map(|_| shortage.next_pause().as_millis()).collect();
-        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 320, 320]);
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 160, 160, 160]);
     }
 }

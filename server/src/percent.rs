@@ -38,9 +38,7 @@ pub(crate) fn encode_form(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b' ' => encoded.push('+'),
-            b'*' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
-                encoded.push(char::from(byte))
-            }
+            b'*' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => encoded.push(byte.into()),
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }

@@ -384,7 +384,7 @@ pub(crate) fn may_be_set(name: &str, value: &str) -> bool {
 }
 
 /// Is this field the server's own? Their lengths sort out most others.
-fn is_reserved(name: &str) -> bool {
+pub(crate) fn is_reserved(name: &str) -> bool {
     let reserved: &[&str] = match name.len() {
         4 => &["date"],
         6 => &["server"],

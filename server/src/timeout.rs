@@ -88,7 +88,7 @@ pub struct TimeLimits {
     /// [`bast::yield_point`], and answered by 503; a response that was begun is broken off, which the client can tell.
     ///
     /// It is by the clock: what the handler waits for its client counts as well. Streams without an end (events) need it to
-    /// be off; then limit the others one by one.
+    /// be off; then limit the others one by one. A connection that was [upgraded](crate::Response::upgrade) is not under it.
     pub handler: Option<Duration>,
     /// For the client to close after a response that ends the connection: 5 s by default.
     pub linger: Duration,
@@ -454,6 +454,29 @@ impl ServerId {
     }
 }
 
+/// How many connections are woken for their end before others may run: some 0.2 ms of work.
+const EXPIRED_AT_ONCE: usize = 16;
+
+/// A connection that a sweep found quiet for too long.
+struct Overdue {
+    activity: Rc<Activity>,
+    quiet: u32,
+}
+
+impl Overdue {
+    fn new(activity: &Rc<Activity>) -> Overdue {
+        Overdue { activity: Rc::clone(activity), quiet: activity.quiet.get() }
+    }
+
+    /// Ends its wait, unless that has ended meanwhile: then it is not as quiet as it was.
+    fn expire(self) {
+        if self.activity.quiet.get() == self.quiet {
+            log::debug!("connection quiet for too long in phase {:?}", self.activity.phase.get());
+            self.activity.expire();
+        }
+    }
+}
+
 /// The connections of one server on one capability.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -512,7 +535,7 @@ impl Registry {
         let spawned = bast::Builder::new().label("timeout sweep").spawn_local(move || {
             while !registry.members.borrow().is_empty() {
                 bast::sleep(registry.period);
-                registry.sweep();
+                registry.sweep(bast::yield_now);
             }
             registry.sweeping.set(false);
         });
@@ -524,15 +547,29 @@ impl Registry {
     }
 
     /// One sweep: expires who has been quiet for longer than the phase allows, and whose client is too slow.
-    fn sweep(&self) {
+    ///
+    /// Thousands may be overdue at once, and each has work to do for its end. They are woken by so many, with a `pause` in
+    /// between, so that a client with a request does not wait for all of them.
+    fn sweep(&self, pause: impl Fn()) {
         let sweep = Sweep { number: self.sweeps.get(), period: self.period };
         self.sweeps.set(sweep.number.wrapping_add(1));
+        let mut overdue = Vec::new();
         for activity in self.members.borrow().iter() {
-            let expiry = activity.inspect(&self.limits, sweep);
-            if expiry != Expiry::No {
-                log::debug!("connection expired in phase {:?}: {expiry:?}", activity.phase.get());
-                activity.expire_as(expiry);
+            match activity.inspect(&self.limits, sweep) {
+                Expiry::No => {}
+                Expiry::Slow => {
+                    log::debug!("client too slow in phase {:?}", activity.phase.get());
+                    activity.expire_as(Expiry::Slow);
+                }
+                // An allocation may let a neighbour run, which would find the members borrowed.
+                Expiry::Quiet => bast::no_park(|| overdue.push(Overdue::new(activity))),
             }
+        }
+        for (index, overdue) in overdue.into_iter().enumerate() {
+            if index > 0 && index % EXPIRED_AT_ONCE == 0 {
+                pause();
+            }
+            overdue.expire();
         }
     }
 
@@ -606,7 +643,7 @@ mod tests {
     /// Sweeps until the twin is expired: how many sweeps that took.
     fn sweeps_until_expired(registry: &Registry, twin: &Twin) -> u32 {
         for sweep in 1..100 {
-            registry.sweep();
+            registry.sweep(|| {});
             if twin.is_expired() {
                 return sweep;
             }
@@ -635,8 +672,8 @@ mod tests {
         let (twin, activity, _membership) = member(&registry);
         for phase in [Phase::Idle, Phase::Head, Phase::Linger].repeat(20) {
             activity.enter(phase);
-            registry.sweep();
-            registry.sweep();
+            registry.sweep(|| {});
+            registry.sweep(|| {});
         }
         assert!(!twin.is_expired());
     }
@@ -648,7 +685,7 @@ mod tests {
         activity.begin_request();
         for sweep in 1..1800 {
             activity.enter(Phase::Body);
-            registry.sweep();
+            registry.sweep(|| {});
             if twin.is_expired() {
                 return Some(registry.period * sweep);
             }
@@ -672,7 +709,7 @@ mod tests {
         activity.begin_request();
         while !twin.is_expired() {
             activity.enter(Phase::Body);
-            registry.sweep();
+            registry.sweep(|| {});
             if !twin.is_expired() {
                 activity.received(1).expect("in time");
             }
@@ -693,10 +730,10 @@ mod tests {
         twin.push(&[b'x'; 1000]);
         for _ in 0..500 {
             activity.enter(Phase::Body);
-            registry.sweep();
+            registry.sweep(|| {});
             activity.received(1).expect("no limit passed");
             activity.enter(Phase::Handler);
-            registry.sweep();
+            registry.sweep(|| {});
         }
         assert!(!twin.is_expired());
     }
@@ -708,7 +745,7 @@ mod tests {
         for _ in 0..500 {
             activity.begin_request();
             activity.enter(Phase::Body);
-            registry.sweep();
+            registry.sweep(|| {});
             activity.received(1).expect("no limit passed");
         }
         assert!(!twin.is_expired());
@@ -721,7 +758,7 @@ mod tests {
         activity.begin_request();
         for sweep in 0..5000 {
             activity.enter(if sweep % 10 == 0 { Phase::Body } else { Phase::Handler });
-            registry.sweep();
+            registry.sweep(|| {});
             activity.received(1).expect("no limit passed");
         }
         assert!(!twin.is_expired());
@@ -741,7 +778,7 @@ mod tests {
             let mut unacknowledged = 1 << 20;
             for _ in 0..500 {
                 twin.set_unacknowledged(unacknowledged);
-                registry.sweep();
+                registry.sweep(|| {});
                 if twin.is_expired() {
                     break;
                 }
@@ -760,7 +797,7 @@ mod tests {
         // Found writing each time, as a thread that was switched on its way into the call is; all was acknowledged.
         for _ in 0..500 {
             activity.enter(Phase::Write);
-            registry.sweep();
+            registry.sweep(|| {});
             activity.sent(1).expect("no limit passed");
         }
         assert!(!twin.is_expired());
@@ -772,7 +809,7 @@ mod tests {
         let (twin, activity, _membership) = member(&registry);
         for phase in [Phase::Handler, Phase::Upgraded] {
             activity.enter(phase);
-            (0..1000).for_each(|_| registry.sweep());
+            (0..1000).for_each(|_| registry.sweep(|| {}));
             assert!(!twin.is_expired(), "{phase:?}");
         }
     }
@@ -805,6 +842,23 @@ mod tests {
             assert_eq!(twin.is_expired(), expires, "{phase:?}");
             assert!(activity.is_draining(), "{phase:?}");
         }
+    }
+
+    #[test]
+    fn who_is_overdue_is_woken_in_batches_and_spared_if_it_has_gone_on_meanwhile() {
+        let registry = registry();
+        let members: Vec<_> = (0..3 * EXPIRED_AT_ONCE).map(|_| member(&registry)).collect();
+        let expired = || members.iter().filter(|(twin, ..)| twin.is_expired()).count();
+        let batches = RefCell::new(Vec::new());
+        let (_, last, _) = members.last().expect("there are some");
+        while expired() == 0 {
+            registry.sweep(|| {
+                batches.borrow_mut().push(expired());
+                last.enter(Phase::Head);
+            });
+        }
+        assert_eq!(*batches.borrow(), [EXPIRED_AT_ONCE, 2 * EXPIRED_AT_ONCE]);
+        assert_eq!(expired(), members.len() - 1);
     }
 
     #[test]

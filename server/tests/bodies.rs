@@ -4,12 +4,14 @@
 mod support;
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bast_server::{Bytes, Error, Limits, Request, Response, Router, Settings, TimeLimits};
 
-use support::{Client, Gate, open, settings, start};
+use support::{Client, DEADLINE, Gate, open, settings, start};
 
 /// More than the buffers of both sockets hold: 4 MiB to send and 6 MiB to receive at most (tcp(7)).
 const LARGE: usize = 32 << 20;
@@ -194,4 +196,77 @@ fn many_large_parts_arrive_in_order() {
     let mut body = std::mem::take(&mut client.buffer);
     client.stream.read_to_end(&mut body).expect("all of it");
     assert!(body == pattern(PARTS * 4000));
+}
+
+/// Something that has to be given back: an open file, a place in a pool.
+struct Borrowed(Arc<AtomicUsize>);
+
+impl Borrowed {
+    fn take(from: &Arc<AtomicUsize>) -> Borrowed {
+        from.fetch_add(1, Ordering::SeqCst);
+        Borrowed(Arc::clone(from))
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits until so many are taken.
+fn taken(borrowed: &AtomicUsize, count: usize) {
+    let start = Instant::now();
+    while borrowed.load(Ordering::SeqCst) != count {
+        assert!(start.elapsed() < DEADLINE, "{} are taken, not {count}", borrowed.load(Ordering::SeqCst));
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What a body holds is given back whatever ends it, and so is what its handler holds.
+#[test]
+fn what_a_body_holds_is_given_back_whatever_ends_the_request() {
+    let borrowed = Arc::new(AtomicUsize::new(0));
+    let pool = Arc::clone(&borrowed);
+    let server = start(settings(), move |request: &mut Request<'_>| {
+        let (of_handler, of_body) = (Borrowed::take(&pool), Borrowed::take(&pool));
+        assert!(request.path() != "/handler", "a panic that the test wants");
+        let panics = request.path() == "/panic";
+        drop(of_handler);
+        Response::stream("a/b", move |body| {
+            let _held = of_body;
+            body.write_all(b"begun")?;
+            body.flush()?;
+            assert!(!panics, "a panic that the test wants");
+            // For ever, until the client is gone or the thread is killed.
+            loop {
+                body.write_all(&[b'x'; 1000])?;
+            }
+        })
+    });
+    assert_eq!(server.connect().get("/handler").code, 500);
+    taken(&borrowed, 0);
+    let mut client = server.connect();
+    client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.stream.read_to_end(&mut Vec::new()).expect("closed short of its end");
+    taken(&borrowed, 0);
+    // Never begun: there is no body for HEAD.
+    let mut client = server.connect();
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    head(&mut client);
+    taken(&borrowed, 0);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    head(&mut client);
+    taken(&borrowed, 1);
+    drop(client);
+    taken(&borrowed, 0);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    head(&mut client);
+    taken(&borrowed, 1);
+    server.handle.shutdown();
+    server.handle.shutdown();
+    taken(&borrowed, 0);
+    server.ended().expect("killed");
 }

@@ -10,10 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bast_server::client::{Client, Error, Limits, TimeLimits};
-use bast_server::{Handler, Method, Request, Response, Router, Server, ServerHandle, Settings, Status};
+use bast_server::{Handler, Method, Request, Response, Router, Status};
+use support::DEADLINE;
 
-/// No test may take longer.
-const DEADLINE: Duration = Duration::from_secs(20);
+mod support;
 
 /// Longer than anything takes here that is not to take for ever.
 const LONG: Duration = Duration::from_secs(15);
@@ -38,31 +38,15 @@ fn within(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A server of ours, on an OS thread of its own.
+/// A server of ours, on an OS thread of its own, and where it is.
 struct Running {
     url: String,
-    handle: ServerHandle,
-    served: Option<JoinHandle<io::Result<()>>>,
+    _server: support::Running,
 }
 
 fn start(handler: impl Handler) -> Running {
-    let settings = Settings { workers: Some(2), handle_signals: false, ..Settings::default() };
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings);
-    let url = format!("http://{}", server.local_addr().expect("an address"));
-    let handle = server.handle();
-    let served = thread::spawn(move || server.serve(handler));
-    Running { url, handle, served: Some(served) }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.handle.shutdown();
-        self.handle.shutdown();
-        let result = self.served.take().expect("dropped once").join();
-        if !thread::panicking() {
-            result.expect("serve does not panic").expect("serve succeeds");
-        }
-    }
+    let server = support::start(support::settings(), handler);
+    Running { url: format!("http://{}", server.address), _server: server }
 }
 
 /// The server's side of one connection of a script.
@@ -568,7 +552,7 @@ fn a_request_that_may_have_had_an_effect_is_not_repeated() {
 fn a_body_follows_a_100() {
     green(|| {
         let (seen, hinted) = mpsc::channel();
-        let script = script(vec![Box::new(|mut peer| {
+        let script = script(vec![Box::new(move |mut peer| {
             assert!(peer.head().contains("\r\nExpect: 100-continue\r\nContent-Length: 4"));
             // An interim response of another kind is no leave.
             peer.say("HTTP/1.1 103 Early Hints\r\n\r\n");
@@ -586,7 +570,7 @@ fn a_body_follows_a_100() {
         let response = client
             .post(script.url("/"))
             .expect_continue()
-            .on_interim(move |_, _| drop(seen.send(())))
+            .on_interim(move |_, _| seen.send(()).expect("the script listens"))
             .body("body")
             .send()
             .unwrap();

@@ -7,7 +7,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use bast_server::{Request, Response, Router, Server, Settings};
+use bast_server::{Request, Response, Router, Server, Settings, Status};
+
+mod support;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const REQUESTS: usize = 800;
@@ -54,4 +56,24 @@ fn held_answers_are_sent_once_although_a_handlers_limit_passes_while_they_are() 
     assert!(rest.is_empty());
     handle.shutdown();
     serving.join().expect("it does not panic").expect("it drains");
+}
+
+/// The fuzz target of whole connections found it: a 205 was sent with the body that its handler gave it, which RFC 9110
+/// §15.3.6 forbids.
+#[test]
+fn a_205_is_sent_without_the_body_that_its_handler_gave_it() {
+    let server = support::start(support::settings(), |request: &mut Request<'_>| {
+        let response = if request.path() == "/stream" {
+            Response::stream("text/plain", |body| body.write_all(b"unwanted"))
+        } else {
+            Response::text("unwanted")
+        };
+        response.with_status(Status::RESET_CONTENT)
+    });
+    let mut client = server.connect();
+    for path in ["/", "/stream", "/"] {
+        let answer = client.get(path);
+        assert_eq!((answer.code, &*answer.body), (205, ""), "{path}");
+        assert!(answer.head.contains("\r\nContent-Length: 0\r\n"), "{path}: {}", answer.head);
+    }
 }

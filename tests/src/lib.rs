@@ -4,6 +4,7 @@ pub mod child;
 pub mod ends;
 pub mod source;
 pub mod sys;
+pub mod trace;
 
 use bast::net::TcpStream;
 use bast::{BlockedOn, Builder, Handle, JoinHandle};

@@ -176,6 +176,17 @@ pub fn limit_descriptors(count: usize) {
         .expect("RLIMIT_NOFILE can be lowered");
 }
 
+/// Lets this process have at least so many descriptors open, as far as the system does.
+pub fn raise_descriptors(count: usize) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit to the local, and reads it again.
+    unsafe {
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit)).expect("RLIMIT_NOFILE can be read");
+        limit.rlim_cur = limit.rlim_cur.max(count as libc::rlim_t).min(limit.rlim_max);
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).expect("RLIMIT_NOFILE can be raised");
+    }
+}
+
 /// Whether a descriptor is closed by execve(2).
 pub fn is_close_on_exec(fd: impl AsFd) -> bool {
     // SAFETY: no pointers are passed.

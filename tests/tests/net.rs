@@ -782,3 +782,51 @@ fn plain_os_threads_use_the_same_sockets() {
         server.join().unwrap();
     });
 }
+
+// What the kernel holds.
+
+#[test]
+fn a_stream_knows_what_is_unread_and_what_its_peer_has_not_acknowledged() {
+    on_capabilities(1, || {
+        let (mut stream, mut peer) = connected();
+        assert_eq!((stream.unread_bytes().unwrap(), stream.unacknowledged_bytes().unwrap()), (0, 0));
+        peer.write_all(b"hello").unwrap();
+        until(|| stream.unread_bytes().unwrap() == 5);
+        stream.read_exact(&mut [0; 2]).unwrap();
+        assert_eq!(stream.unread_bytes().unwrap(), 3);
+
+        stream.write_all(b"hello").unwrap();
+        until(|| stream.unacknowledged_bytes().unwrap() == 0);
+        // The peer reads nothing: what is beyond its window stays here, although it was written.
+        let mut written = 0;
+        stream.set_write_timeout(Some(SHORT)).unwrap();
+        while let Ok(count) = stream.write(&[b'x'; 64 << 10]) {
+            written += count;
+        }
+        let unacknowledged = stream.unacknowledged_bytes().unwrap();
+        assert!(0 < unacknowledged && unacknowledged <= written, "{unacknowledged} of {written}");
+        let mut received = 0;
+        while received < written + 5 {
+            received += peer.read(&mut [0; 64 << 10]).unwrap();
+        }
+        until(|| stream.unacknowledged_bytes().unwrap() == 0);
+    });
+}
+
+#[test]
+fn an_accept_that_does_not_wait_takes_who_is_there_and_nobody_else() {
+    on_capabilities(1, || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(listener.try_accept().unwrap().is_none());
+        let first = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_, peer) = listener.try_accept().unwrap().expect("somebody waits");
+        assert_eq!(peer, first.local_addr().unwrap());
+        assert!(listener.try_accept().unwrap().is_none());
+        // One that waits is told of the next by an event, as ever.
+        let address = listener.local_addr().unwrap();
+        let waiting = bast::spawn(move || listener.accept().map(drop));
+        until_blocked(1, |what| matches!(what, BlockedOn::Accept(_)));
+        let _second = TcpStream::connect(address).unwrap();
+        waiting.join().unwrap().unwrap();
+    });
+}

@@ -76,6 +76,21 @@ pub use response::Response;
 pub use upgraded::Upgraded;
 pub use upload::{DuplexAnswer, DuplexWriter, Upload};
 
+/// For the fuzz targets: status, fields and length of the head of a response, as far as it is one.
+#[cfg(fuzzing)]
+pub fn read_head(bytes: &[u8], to_head: bool) -> Option<(crate::Status, Headers, usize)> {
+    let read = head::parse(bytes, &mut head::Scan::default(), to_head, &Limits::default());
+    read.ok().flatten().map(|(head, len)| (head.status, head.headers, len))
+}
+
+/// For the fuzz targets: a URL, and what a reference means on a page there, each as authority and target of a GET.
+#[cfg(fuzzing)]
+pub fn read_url(text: &str, reference: &str) -> Option<[(String, String); 2]> {
+    let url = url::Url::parse(text).ok()?;
+    let other = url.join(reference).ok()?;
+    Some([url, other].map(|url| (url.authority().to_owned(), url.target(Method::Get).to_owned())))
+}
+
 /// Makes requests, and keeps idle connections for them.
 ///
 /// Its clones share the connections. They are closed when the last clone and the last of its responses are dropped.

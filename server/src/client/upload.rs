@@ -13,7 +13,7 @@ use super::sending::Sending;
 /// How much of a reader is read at once.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// A request whose body is being written, made by [`Request::start`].
+/// A request whose body is being written, made by [`Request::start`](super::Request::start).
 ///
 /// What is written is gathered, and sent when 16 KiB are there and by [`flush`](Write::flush). If the server answers early,
 /// with an error or a redirect, writing fails with `BrokenPipe`, and [`finish`](Upload::finish) has the answer. An answer

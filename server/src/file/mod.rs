@@ -48,7 +48,7 @@ pub fn ask_for_part<'a>(
 /// What [`ask_for_part`] found.
 #[cfg(fuzzing)]
 #[derive(Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "nobody but the fuzz targets sees this")]
+#[allow(missing_docs, reason = "nobody but the fuzz targets sees this")]
 pub enum Asked {
     Whole,
     Part { offset: u64, len: u64 },

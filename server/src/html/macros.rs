@@ -219,6 +219,38 @@ macro_rules! __html {
 }
 
 /// Appends code that is trusted: only [`Raw`] is.
+///
+/// ```
+/// use bast_server::html;
+/// use bast_server::html::Raw;
+/// let text = "x";
+/// let _ = html! { script { (Raw(text)) } p onclick=(Raw(text)) title=(text) { (html! { b { (text) } }) } };
+/// ```
+/// ```compile_fail
+/// let text = "x";
+/// let _ = bast_server::html! { script { (text) } };
+/// ```
+/// ```compile_fail
+/// let text = "x";
+/// let _ = bast_server::html! { style media="x" { (text) } };
+/// ```
+/// ```compile_fail
+/// let text = "x";
+/// let _ = bast_server::html! { p onclick=(text) {} };
+/// ```
+/// ```compile_fail
+/// let text = "x";
+/// let _ = bast_server::html! { p style=[Some(text)] {} };
+/// ```
+/// HTML is no value of an attribute, and control flow has its parentheses:
+/// ```compile_fail
+/// let text = "x";
+/// let _ = bast_server::html! { p title=(bast_server::html! { b { (text) } }) {} };
+/// ```
+/// ```compile_fail
+/// let text = "x";
+/// let _ = bast_server::html! { if text.is_empty() { p {} } };
+/// ```
 #[doc(hidden)]
 pub fn trusted<T: AsRef<str>>(page: &mut Html, code: &Raw<T>) {
     page.push_raw(code.0.as_ref());

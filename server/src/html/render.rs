@@ -109,39 +109,17 @@ macro_rules! integers {
     ($($type:ty)*) => {
         $(text! {
             $type: |number, page| {
-                #[allow(unused_comparisons, reason = "some are unsigned")]
+                #[allow(unused_comparisons, clippy::absurd_extreme_comparisons, reason = "some are unsigned")]
                 if *number < 0 {
                     page.push_raw("-");
                 }
-                push_digits(number.unsigned_abs_of(), page);
+                #[allow(clippy::cast_lossless, reason = "it is nothing else for usize")]
+                push_digits(number.abs_diff(0) as u128, page);
             };
         })*
     };
 }
 
-/// The magnitude of an integer.
-trait UnsignedAbs {
-    fn unsigned_abs_of(self) -> u128;
-}
-
-macro_rules! magnitudes {
-    (unsigned $($unsigned:ty)*; signed $($signed:ty)*) => {
-        $(impl UnsignedAbs for $unsigned {
-            #[inline]
-            fn unsigned_abs_of(self) -> u128 {
-                self as u128
-            }
-        })*
-        $(impl UnsignedAbs for $signed {
-            #[inline]
-            fn unsigned_abs_of(self) -> u128 {
-                self.unsigned_abs() as u128
-            }
-        })*
-    };
-}
-
-magnitudes! { unsigned u8 u16 u32 u64 u128 usize; signed i8 i16 i32 i64 i128 isize }
 integers! { u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize }
 
 fn push_digits(magnitude: u128, page: &mut Html) {

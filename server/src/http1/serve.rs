@@ -351,10 +351,10 @@ struct Form {
 
 impl Form {
     fn new(answer: Answer, response: &Response, persistence: Persistence) -> Form {
-        let allows_body = response.status().allows_body();
+        let allows_content = response.status().allows_content();
         let length =
-            if allows_body { length_of(response, answer) } else { length_without_body(response.status()) };
-        let without_body = answer.head_only || !allows_body;
+            if allows_content { length_of(response, answer) } else { length_without_body(response.status()) };
+        let without_body = answer.head_only || !allows_content;
         Form { version: answer.version, without_body, length, persistence }
     }
 }

@@ -79,7 +79,7 @@ impl Trailers {
         self.name_end = self.bytes.len();
     }
 
-    /// The line is complete. Returns whether there may be another.
+    /// The line is complete. Returns whether it is one of those that may be there.
     #[must_use]
     pub(crate) fn end_line(&mut self) -> bool {
         let value = &self.bytes[self.name_end..];
@@ -93,7 +93,7 @@ impl Trailers {
         }
         self.line_at = self.bytes.len();
         self.lines += 1;
-        self.lines < TRAILERS_MAX
+        self.lines <= TRAILERS_MAX
     }
 
     /// The fields so far, in their order.
@@ -155,7 +155,7 @@ mod tests {
             trailers.end_name();
             trailers.end_line()
         });
-        assert_eq!(lines.count(), TRAILERS_MAX - 1);
+        assert_eq!(lines.count(), TRAILERS_MAX);
         assert_eq!(trailers.iter().count(), 0);
     }
 }

@@ -80,43 +80,36 @@ impl TestClient {
     }
 
     /// A `GET` of this target: a path, with a query perhaps, percent-encoded as it is to be sent.
-    #[must_use]
     pub fn get(&self, target: &str) -> TestRequest<'_> {
         self.request(Method::Get, target)
     }
 
     /// A `HEAD` of this target.
-    #[must_use]
     pub fn head(&self, target: &str) -> TestRequest<'_> {
         self.request(Method::Head, target)
     }
 
     /// A `POST` to this target.
-    #[must_use]
     pub fn post(&self, target: &str) -> TestRequest<'_> {
         self.request(Method::Post, target)
     }
 
     /// A `PUT` to this target.
-    #[must_use]
     pub fn put(&self, target: &str) -> TestRequest<'_> {
         self.request(Method::Put, target)
     }
 
     /// A `PATCH` of this target.
-    #[must_use]
     pub fn patch(&self, target: &str) -> TestRequest<'_> {
         self.request(Method::Patch, target)
     }
 
     /// A `DELETE` of this target.
-    #[must_use]
     pub fn delete(&self, target: &str) -> TestRequest<'_> {
         self.request(Method::Delete, target)
     }
 
     /// A request with this method.
-    #[must_use]
     pub fn request(&self, method: Method<'_>, target: &str) -> TestRequest<'_> {
         TestRequest::new(self, method.as_str(), target)
     }
@@ -176,9 +169,9 @@ impl TestClient {
         let wire = Wire::new(Activity::new((&twin).into(), green.then(bast::current)));
         let serve = || serve(&wire, &self.service, self.peer);
         if green {
-            bast::with_park_hook(&|| wire.flush_before_park(), serve)
+            bast::with_park_hook(&|| wire.flush_before_park(), serve);
         } else {
-            serve()
+            serve();
         }
         twin.output_bytes()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::Limits;
-use crate::{Error, Request, Response, Router, Status};
+use crate::{Error, Next, Request, Response, Router, Status};
 
 fn echo(request: &mut Request<'_>) -> Result<Vec<u8>, Error> {
     request.read_body()
@@ -107,7 +107,25 @@ fn a_form_is_encoded_and_trailers_are_sent() {
     assert_eq!(client.post("/").chunks(["x"]).trailer("T", "u").send().text(), "x");
 }
 
-/// Row L14: no shared state in sight. What a handler keeps for a request, or for all requests of a core, may be `Rc` and `RefCell`
+/// An application is any function of a request to a response, and a middleware makes another one of it.
+#[test]
+fn an_application_is_a_function_and_a_middleware_makes_one_of_it() {
+    fn app(request: &mut Request<'_>) -> Response {
+        Response::text(request.path().to_owned())
+    }
+    fn around(mark: &'static str, inner: impl Handler) -> impl Handler {
+        inner.with(move |request: &mut Request<'_>, next: Next<'_>| {
+            let response = next.run(request);
+            let seen = response.header("X-Seen").unwrap_or("").to_owned();
+            response.with_header("X-Seen", seen + mark)
+        })
+    }
+    let client = TestClient::new(around("c", around("b", around("a", app))));
+    let response = client.get("/x").send();
+    assert_eq!((response.text(), response.header("x-seen")), ("/x", Some("abc")));
+}
+
+/// No shared state in sight. What a handler keeps for a request, or for all requests of a core, may be `Rc` and `RefCell`
 /// across blocking calls, because a green thread never leaves its OS thread.
 #[test]
 fn a_handler_may_keep_plain_cells_across_blocking_calls() {

@@ -55,7 +55,10 @@ pub fn answers(mut output: &[u8], to_head: impl Fn(&Answer) -> bool) -> Vec<Answ
         let bodyless = is_interim || matches!(answer.status, 204 | 304) || to_head(&answer);
         let (length, coding) = (answer.field("Content-Length"), answer.field("Transfer-Encoding"));
         assert!(length.is_none() || coding.is_none(), "{answer:?}");
-        assert!(!matches!(answer.status, 100..200 | 204) || (length.is_none() && coding.is_none()), "{answer:?}");
+        assert!(
+            !matches!(answer.status, 100..200 | 204) || (length.is_none() && coding.is_none()),
+            "{answer:?}"
+        );
         if bodyless {
         } else if coding.is_some() {
             assert_eq!(coding, Some(&b"chunked"[..]));
@@ -86,7 +89,11 @@ pub fn answers(mut output: &[u8], to_head: impl Fn(&Answer) -> bool) -> Vec<Answ
 fn head(bytes: &[u8]) -> Answer {
     let shown = bytes.escape_ascii();
     let mut lines = bytes.split(|&byte| byte == b'\n').map(|line| {
-        if line.is_empty() { line } else { line.strip_suffix(b"\r").unwrap_or_else(|| panic!("a bare LF: {shown}")) }
+        if line.is_empty() {
+            line
+        } else {
+            line.strip_suffix(b"\r").unwrap_or_else(|| panic!("a bare LF: {shown}"))
+        }
     });
     let status_line = lines.next().expect("one line at least");
     let code = status_line
@@ -122,6 +129,9 @@ pub enum Chunked {
     /// It is malformed.
     Malformed,
 }
+
+/// So many trailers the server allows.
+const TRAILERS_MAX: usize = 100;
 
 /// Decodes a chunked body (RFC 9112 §7.1) in the plainest way.
 #[must_use]
@@ -166,7 +176,7 @@ pub fn chunked(input: &[u8]) -> Chunked {
                 _ => return Err(Chunked::Malformed),
             }
         }
-        loop {
+        for _ in 0..=TRAILERS_MAX {
             let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
             let name = input[at..].iter().take_while(|b| token(b)).count();
             match (&input[at + name..], name) {
@@ -177,6 +187,7 @@ pub fn chunked(input: &[u8]) -> Chunked {
                 _ => return Err(Chunked::Malformed),
             }
         }
+        Err(Chunked::Malformed)
     };
     match decode() {
         Ok(used) => Chunked::Whole { data, used },

@@ -385,6 +385,10 @@ fn trailers_are_field_lines_and_frame_nothing() {
     ] {
         check([answered(trailed(good), "POST / hello")]);
     }
+    check([
+        answered(trailed(&"X: y\r\n".repeat(100)), "POST / hello"),
+        failed(400, trailed(&"X: y\r\n".repeat(101))),
+    ]);
     for bad in [
         ": y\r\n",
         "X\r\n",

@@ -35,7 +35,8 @@ fn plain_range(value: &[u8], length: u64) -> Option<Asked> {
     let value = std::str::from_utf8(value).ok()?.strip_prefix("bytes=")?;
     let (first, last) = value.split_once('-')?;
     let number = |text: &str| -> Option<u64> {
-        (!text.is_empty() && text.len() <= 15 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+        (!text.is_empty() && text.len() <= 15 && text.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| text.parse().ok())?
     };
     if length == 0 {
         return None;

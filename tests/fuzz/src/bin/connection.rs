@@ -29,6 +29,7 @@ fn serve(parts: &[&[u8]]) -> (Vec<u8>, Vec<Call>) {
         request_line_bytes_max: 200,
         head_bytes_max: 400,
         fields_max: 10,
+        ..Limits::default()
     };
     let output = serve_parts(parts, &limits, move |request: &mut Request<'_>| {
         let behaviour = request.path().bytes().nth(1).unwrap_or_default();
@@ -71,7 +72,8 @@ fn serve(parts: &[&[u8]]) -> (Vec<u8>, Vec<Call>) {
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let parts = parts(input);
     let (output, calls) = serve(&parts);
-    let answers = answers(&output, |answer| answer.field("X-Call").is_some_and(|mark| mark.ends_with(b" HEAD")));
+    let answers =
+        answers(&output, |answer| answer.field("X-Call").is_some_and(|mark| mark.ends_with(b" HEAD")));
     let mut marked = 0;
     let mut finals = answers.iter().filter(|answer| answer.status != 100).peekable();
     while let Some(answer) = finals.next() {

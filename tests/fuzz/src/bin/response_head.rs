@@ -12,8 +12,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut lines = input.split(|&byte| byte == 0xff).map(|line| String::from_utf8_lossy(line).into_owned());
     let code = lines.next().and_then(|line| line.parse().ok()).unwrap_or(200);
     let Some(status) = Status::from_code(code) else { return };
-    let fields: Vec<(String, String)> =
-        lines.map(|line| line.split_once(':').map(|(n, v)| (n.into(), v.into())).unwrap_or((line, String::new()))).collect();
+    let fields: Vec<(String, String)> = lines
+        .map(|line| line.split_once(':').map(|(n, v)| (n.into(), v.into())).unwrap_or((line, String::new())))
+        .collect();
     let expected = fields.clone();
     let output = serve_parts(
         &[b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"],

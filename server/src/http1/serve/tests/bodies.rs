@@ -51,6 +51,14 @@ fn parts_survive_writes_that_end_anywhere() {
 }
 
 #[test]
+fn parts_to_a_head_request_are_a_length_only() {
+    let twin = Twin::new(&[b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", GET]);
+    run(&twin, &service(|_: &mut Request<'_>| Response::parts("a/b", parts(4, 10))));
+    assert_eq!(twin.output().matches("Content-Length: 30\r\n").count(), 2, "{}", twin.output());
+    assert_eq!(twin.output().matches("\r\n\r\naaaaaaaaaa").count(), 1, "{}", twin.output());
+}
+
+#[test]
 fn a_shared_part_is_not_copied() {
     let chunk: Arc<[u8]> = vec![b's'; 100_000].into();
     let handler = move |_: &mut Request<'_>| {
@@ -236,8 +244,8 @@ fn trailers_are_bounded_in_number() {
         request.read_body()?;
         Ok(format!("{} trailers", request.trailers().count()))
     };
-    assert!(answer(handler, &[request(99).as_bytes(), GET]).contains("99 trailers"));
-    assert_eq!(codes(&answer(handler, &[request(100).as_bytes(), GET])), [400]);
+    assert!(answer(handler, &[request(100).as_bytes(), GET]).contains("100 trailers"));
+    assert_eq!(codes(&answer(handler, &[request(101).as_bytes(), GET])), [400]);
 }
 
 static CONSTANT: Constant = constant_response!("text/plain; charset=utf-8", "hello");
@@ -280,6 +288,38 @@ fn a_constant_is_the_same_on_the_wire() {
     let expected = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain; charset=utf-8\r\n\
                     Content-Length: 5\r\n\r\nhello";
     assert_eq!(twin.sends(), [expected]);
+}
+
+#[test]
+fn reading_byte_by_byte_asks_the_kernel_once_per_packet() {
+    let reads = |request: &mut Request<'_>| -> Result<String, Error> {
+        let bytes: Result<Vec<u8>, _> = request.body().bytes().collect();
+        Ok(bytes?.escape_ascii().to_string())
+    };
+    for framing in [
+        "Content-Length: 9\r\n\r\n123456789",
+        "Transfer-Encoding: chunked\r\n\r\n9\r\n123456789\r\n0\r\n\r\n",
+    ] {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}");
+        let packets: Vec<&[u8]> = request.as_bytes().chunks(20).collect();
+        let twin = Twin::new(&packets);
+        run(&twin, &service(reads));
+        assert!(twin.output().ends_with("\r\n\r\n123456789"), "{}", twin.output());
+        let reads = twin.events().iter().filter(|event| matches!(event, Event::Received(_))).count();
+        assert_eq!(reads, packets.len(), "{framing:?}");
+    }
+}
+
+#[test]
+fn a_stream_that_ends_with_the_connection_is_not_gathered_before() {
+    let stream = |_: &mut Request<'_>| {
+        Response::stream("a/b", |body| (0..1000).try_for_each(|_| body.write_all(&[b'z'; 100])))
+    };
+    let twin = Twin::new(&[b"GET / HTTP/1.0\r\n\r\n"]);
+    run(&twin, &service(stream));
+    assert_eq!(twin.output().matches('z').count(), 100_000);
+    assert!(!twin.output().contains("Content-Length"));
+    assert!(twin.sends().iter().all(|sent| sent.len() <= HELD_BYTES_MAX), "bounded");
 }
 
 #[test]
