@@ -40,6 +40,7 @@ pub mod benching;
 mod buffer;
 mod class;
 pub mod client;
+mod coding;
 mod connection;
 #[doc(hidden)]
 pub mod constant;
@@ -53,6 +54,8 @@ pub mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "gzip")]
+pub mod gzip;
 mod handler;
 pub mod handover;
 pub mod hooks;
@@ -66,7 +69,7 @@ mod load;
 mod message;
 mod meter;
 pub mod metrics;
-mod middleware;
+pub mod middleware;
 mod pattern;
 mod percent;
 mod printable;
@@ -86,6 +89,7 @@ mod timeout;
 mod transport;
 mod upgrade;
 
+pub use coding::Coding;
 pub use constant::Constant;
 pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;

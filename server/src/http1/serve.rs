@@ -14,7 +14,6 @@
 //! The frames below `await_request` are what an idle connection costs: what needs stack is in calls beside it.
 #![forbid(unsafe_code)]
 
-use std::any::Any;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
@@ -38,6 +37,7 @@ use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version, list};
+use crate::middleware::{log_panic, panic_message};
 use crate::printable::Printable;
 use crate::request::Request;
 use crate::response::{Body, Bytes, FilePart, IntoResponse as _, Response, StreamBody};
@@ -348,20 +348,10 @@ fn log_failure(
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => {
-            let message = panic_message(&*payload);
-            log::error!("{method} {path:?}: handler panicked: {message:?}");
-            wire.activity().failed(FaultKind::Panicked, &message);
+            log_panic(request, &*payload);
+            wire.activity().failed(FaultKind::Panicked, &panic_message(&*payload));
         }
     }
-}
-
-/// What a panic said.
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 #[cold]
