@@ -57,6 +57,8 @@ mod shared;
 mod shutdown;
 mod timeout;
 mod transport;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use dump::dump_handler;
 pub use error::Error;
