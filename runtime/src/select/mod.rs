@@ -29,14 +29,13 @@ mod io;
 mod join;
 
 use crate::handle::JoinHandle;
-use crate::io_manager::Direction;
 use crate::net::Socket;
 use crate::scheduler::{self, park};
 use crate::sync::{Arm, MVar, Receiver, RecvError, SendError, Sender, broadcast, oneshot};
 use crate::thread::block::BlockedOn;
 use crate::thread::{Token, Woken};
 use crate::time::deadline_after;
-use io::IoArm;
+use io::{Awaited, IoArm};
 use join::JoinArm;
 use std::cell::Cell;
 use std::fmt;
@@ -158,7 +157,7 @@ impl<'a, R> Select<'a, R> {
     /// # Panics
     /// [`wait`](Select::wait) does on a plain OS thread, which has no io manager.
     pub fn readable(self, socket: impl Into<Socket<'a>>, then: impl FnOnce() -> R + 'a) -> Select<'a, R> {
-        self.arm(IoArm::new(socket.into(), Direction::Read), |()| then())
+        self.arm(IoArm::new(socket.into(), Awaited::Readable), |()| then())
     }
 
     /// The same for room to write.
@@ -166,7 +165,17 @@ impl<'a, R> Select<'a, R> {
     /// # Panics
     /// As [`readable`](Select::readable).
     pub fn writable(self, socket: impl Into<Socket<'a>>, then: impl FnOnce() -> R + 'a) -> Select<'a, R> {
-        self.arm(IoArm::new(socket.into(), Direction::Write), |()| then())
+        self.arm(IoArm::new(socket.into(), Awaited::Writable), |()| then())
+    }
+
+    /// Waits until the peer of a stream has ended its side, or the connection has failed. Bytes that were sent before that
+    /// may still be there to read; ones that arrive do not end the wait. A peer that only shuts down its writing (a
+    /// client of a single request may) looks the same as one that is gone.
+    ///
+    /// # Panics
+    /// As [`readable`](Select::readable).
+    pub fn hung_up(self, socket: impl Into<Socket<'a>>, then: impl FnOnce() -> R + 'a) -> Select<'a, R> {
+        self.arm(IoArm::new(socket.into(), Awaited::HungUp), |()| then())
     }
 
     /// Waits for no longer than `limit` from now. Of several such arms the earliest counts.
