@@ -39,6 +39,7 @@ mod connection;
 mod date;
 mod dump;
 mod error;
+mod extensions;
 pub mod file;
 mod handler;
 mod http1;
@@ -57,11 +58,13 @@ mod shared;
 mod shutdown;
 mod timeout;
 mod transport;
+mod upgrade;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
 pub use dump::dump_handler;
 pub use error::Error;
+pub use extensions::Extensions;
 pub use handler::Handler;
 pub use http1::stream::BodyWriter;
 pub use limits::Limits;
@@ -73,6 +76,7 @@ pub use router::Router;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use timeout::TimeLimits;
+pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.
 #[cfg(doctest)]

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use crate::buffer::Input;
 use crate::error::{BodyError, Error};
+use crate::extensions::Extensions;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::CONTINUE;
 use crate::http1::wire::Wire;
-use crate::message::{Method, Version};
+use crate::message::{Method, Version, list};
 use crate::percent;
 use crate::timeout::Phase;
 
@@ -31,6 +32,8 @@ pub struct Request<'c> {
     peer: &'c Option<SocketAddr>,
     /// What the router found, if there are any.
     params: Option<Params>,
+    /// Nearly always none.
+    extensions: Option<Box<Extensions>>,
 }
 
 impl<'c> Request<'c> {
@@ -43,7 +46,7 @@ impl<'c> Request<'c> {
         expects_continue: &'c mut bool,
         peer: &'c Option<SocketAddr>,
     ) -> Request<'c> {
-        Request { wire, input, body, head_at, expects_continue, peer, params: None }
+        Request { wire, input, body, head_at, expects_continue, peer, params: None, extensions: None }
     }
 
     /// The bytes that the spans of the head refer to.
@@ -127,6 +130,23 @@ impl<'c> Request<'c> {
         self.input.head.fields.iter().map(move |field| (field.name.text(bytes), field.value.of(bytes)))
     }
 
+    /// The protocols that the client offers to go on with ([`Response::upgrade`](crate::Response::upgrade)), in the order
+    /// of its preference: the elements of `Upgrade`, `name` or `name/version` each.
+    ///
+    /// None for a request of HTTP/1.0, whose `Upgrade` must be ignored, and for one whose `Connection` does not name the
+    /// field, so that it was not meant for this server (RFC 9110 §7.8).
+    pub fn upgrade_protocols(&self) -> impl Iterator<Item = &str> {
+        let elements = |name: &'static str| {
+            let fields = self.headers().filter(move |(field, _)| field.eq_ignore_ascii_case(name));
+            fields.flat_map(|(_, value)| list(value))
+        };
+        let meant = self.version() == Version::Http11
+            && elements("connection").any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+        let offered =
+            meant.then(|| elements("upgrade").filter_map(|element| std::str::from_utf8(element).ok()));
+        offered.into_iter().flatten()
+    }
+
     /// The parameter of the route with this name, decoded and parsed.
     ///
     /// # Errors
@@ -151,6 +171,26 @@ impl<'c> Request<'c> {
     /// Keeps what the router found.
     pub(crate) fn set_params(&mut self, params: Params) {
         self.params = Some(params);
+    }
+
+    /// The values that middleware and handlers left with this request, by their types.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        const NONE: &Extensions = &Extensions::new();
+        self.extensions.as_deref().unwrap_or(NONE)
+    }
+
+    /// The same, to be changed. They are dropped with the request.
+    #[must_use]
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        self.extensions.get_or_insert_default()
+    }
+
+    /// Replaces [`Limits::body_bytes_max`](crate::Limits::body_bytes_max) for this request, upwards or downwards: an
+    /// upload may be long, a form need not. What was read before counts; a chunk that has begun may still be
+    /// finished.
+    pub fn limit_body(&mut self, bytes_max: u64) {
+        self.body.limit(bytes_max);
     }
 
     /// The length of the body in bytes where the head says it: 0 without a body, `None` for a chunked one of which

@@ -16,6 +16,7 @@ use crate::buffer;
 use crate::class::{is_field_value, is_token};
 use crate::http1::stream::BodyWriter;
 use crate::message::Status;
+use crate::upgrade::{Upgrade, Upgraded};
 
 /// An answer to a request.
 ///
@@ -104,6 +105,63 @@ impl Response {
             stream.length = Some(length);
         }
         response
+    }
+
+    /// Leaves HTTP: a `101 Switching Protocols` to `protocol`, after which `serve` has the raw stream, on the connection's
+    /// own thread.
+    ///
+    /// Only a client that offered the protocol ([`Request::upgrade_protocols`](crate::Request::upgrade_protocols), in any
+    /// case of letters) gets the 101; any other is answered as by [`upgrade_required`](Response::upgrade_required). The
+    /// request ends before the other protocol begins: what the handler left of its body is read and dropped, and where that
+    /// is not possible the answer is a 400. Further header fields are set as usual; a status and a body of its own such a response
+    /// cannot have.
+    ///
+    /// When `serve` returns the connection is closed. A panic in it is logged and closes the connection as well.
+    ///
+    /// ```
+    /// use bast_server::{Request, Response, Router};
+    /// use std::io::{Read, Write};
+    ///
+    /// let app = Router::new().get("/echo", |_: &mut Request| {
+    ///     Response::upgrade("echo", |mut stream| {
+    ///         let mut bytes = [0; 1024];
+    ///         while let Ok(count @ 1..) = stream.read(&mut bytes) {
+    ///             if stream.write_all(&bytes[..count]).is_err() {
+    ///                 return;
+    ///             }
+    ///         }
+    ///     })
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn upgrade(protocol: impl AsRef<str>, serve: impl FnOnce(Upgraded) + 'static) -> Response {
+        let protocol = protocol.as_ref();
+        let mut response = Response::new(Status::SWITCHING_PROTOCOLS);
+        response.put_upgrade(protocol);
+        response
+            .with_body(Body::Upgrade(Box::new(Upgrade { protocol: protocol.into(), serve: Box::new(serve) })))
+    }
+
+    /// A `426 Upgrade Required`: this resource is served by another protocol only.
+    #[must_use]
+    pub fn upgrade_required(protocol: impl AsRef<str>) -> Response {
+        let text = format!("{}: this speaks {:?}\n", Status::UPGRADE_REQUIRED, protocol.as_ref());
+        let mut response = Response::text(text).with_status(Status::UPGRADE_REQUIRED);
+        response.put_upgrade(protocol.as_ref());
+        response
+    }
+
+    /// Names a protocol in `Upgrade`, and that in `Connection` (RFC 9110 §7.8).
+    fn put_upgrade(&mut self, protocol: &str) {
+        // protocol = protocol-name ["/" protocol-version], both tokens.
+        let (name, version) = protocol.split_once('/').unwrap_or((protocol, "1"));
+        if is_token(name.as_bytes()) && is_token(version.as_bytes()) {
+            self.headers.put("Connection", "upgrade", false);
+            self.headers.put("Upgrade", protocol, false);
+        } else if self.refused.is_none() {
+            self.refused = Some("Upgrade".into());
+        }
     }
 
     /// A `303 See Other`: the client fetches `location` by GET.
@@ -204,13 +262,24 @@ impl Response {
     /// Must it not be sent? [`fault`](Response::fault) says why.
     #[inline]
     pub(crate) fn is_faulty(&self) -> bool {
-        self.refused.is_some() || self.status.is_informational()
+        self.refused.is_some()
+            || ((self.status.is_informational() || self.is_upgrade())
+                && !(self.status == Status::SWITCHING_PROTOCOLS && self.is_upgrade()))
+    }
+
+    /// Does it leave HTTP?
+    #[inline]
+    pub(crate) fn is_upgrade(&self) -> bool {
+        matches!(self.body, Body::Upgrade(_))
     }
 
     /// Why this cannot be sent, if it cannot.
     pub(crate) fn fault(&self) -> Option<String> {
         match &self.refused {
             Some(name) => Some(format!("the handler set a header that is not allowed: {name:?}")),
+            None if self.is_upgrade() => {
+                Some(format!("the handler gave an upgrade another status: {}", self.status))
+            }
             None if self.status.is_informational() => {
                 Some(format!("the handler answered with an interim status: {}", self.status))
             }
@@ -245,6 +314,8 @@ pub enum Body {
     File(FilePart),
     /// What a function writes while it is sent.
     Stream(StreamBody),
+    /// Nothing: what follows is another protocol.
+    Upgrade(Box<Upgrade>),
 }
 
 /// A range of bytes of a file.

@@ -74,7 +74,7 @@ impl TimeLimits {
         match phase {
             Phase::Idle => Some(self.keep_alive_idle),
             Phase::Head => Some(self.head),
-            Phase::Handler => None,
+            Phase::Handler | Phase::Upgraded => None,
             Phase::Body => Some(self.body),
             Phase::Write => Some(self.write),
             Phase::Linger => Some(self.linger),
@@ -104,6 +104,8 @@ pub(crate) enum Phase {
     Head,
     /// For its handler: never counted.
     Handler,
+    /// For whatever comes on a stream that has left HTTP: no business of ours.
+    Upgraded,
     /// For bytes of a request's body.
     Body,
     /// For the client to take bytes of a response.
@@ -119,6 +121,8 @@ pub(crate) struct Activity {
     quiet: Cell<u32>,
     /// The transport was expired in the current phase.
     expired: Cell<bool>,
+    /// The server is shutting down; a stream that has left HTTP has no other way to know.
+    draining: Cell<bool>,
     /// Where the registry keeps this; meaningless while not registered.
     index: Cell<usize>,
     transport: Transport,
@@ -133,6 +137,7 @@ impl Activity {
             phase: Cell::new(Phase::Idle),
             quiet: Cell::new(0),
             expired: Cell::new(false),
+            draining: Cell::new(false),
             index: Cell::new(usize::MAX),
             transport,
             thread,
@@ -179,6 +184,20 @@ impl Activity {
     pub(crate) fn expire(&self) {
         self.expired.set(true);
         self.transport.expire();
+    }
+
+    /// Was [`drain`](Activity::drain) called?
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Tells the connection that its server is shutting down: one that has received no whole head, or has left HTTP, waits no
+    /// longer.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        if matches!(self.phase(), Phase::Idle | Phase::Head | Phase::Upgraded) {
+            self.expire();
+        }
     }
 }
 
@@ -283,13 +302,10 @@ impl Registry {
         }
     }
 
-    /// Ends the wait of every connection that has not received a whole head.
+    /// Tells every connection that its server is shutting down, which ends the wait of those that have not received a whole
+    /// head, and of those that have left HTTP.
     pub(crate) fn expire_waiting(&self) {
-        for activity in self.members.borrow().iter() {
-            if matches!(activity.phase.get(), Phase::Idle | Phase::Head) {
-                activity.expire();
-            }
-        }
+        self.members.borrow().iter().for_each(|activity| activity.drain());
     }
 
     /// Kills every connection's thread.
@@ -384,9 +400,11 @@ mod tests {
     fn the_time_of_a_handler_is_not_counted() {
         let registry = registry();
         let (twin, activity, _membership) = member(&registry);
-        activity.enter(Phase::Handler);
-        (0..1000).for_each(|_| registry.sweep());
-        assert!(!twin.is_expired());
+        for phase in [Phase::Handler, Phase::Upgraded] {
+            activity.enter(phase);
+            (0..1000).for_each(|_| registry.sweep());
+            assert!(!twin.is_expired(), "{phase:?}");
+        }
     }
 
     #[test]
@@ -399,14 +417,24 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_expires_only_who_waits_for_a_request() {
+    fn a_drain_expires_only_who_waits_for_a_request_or_has_left_http() {
         let registry = registry();
-        let members: Vec<_> = (0..6).map(|_| member(&registry)).collect();
-        let phases = [Phase::Idle, Phase::Head, Phase::Handler, Phase::Body, Phase::Write, Phase::Linger];
-        members.iter().zip(phases).for_each(|((_, activity, _), phase)| activity.enter(phase));
+        let table = [
+            (Phase::Idle, true),
+            (Phase::Head, true),
+            (Phase::Upgraded, true),
+            (Phase::Handler, false),
+            (Phase::Body, false),
+            (Phase::Write, false),
+            (Phase::Linger, false),
+        ];
+        let members = table.map(|_| member(&registry));
+        members.iter().zip(table).for_each(|((_, activity, _), (phase, _))| activity.enter(phase));
         registry.expire_waiting();
-        let expired: Vec<bool> = members.iter().map(|(twin, ..)| twin.is_expired()).collect();
-        assert_eq!(expired, [true, true, false, false, false, false]);
+        for ((twin, activity, _), (phase, expires)) in members.iter().zip(table) {
+            assert_eq!(twin.is_expired(), expires, "{phase:?}");
+            assert!(activity.is_draining(), "{phase:?}");
+        }
     }
 
     #[test]

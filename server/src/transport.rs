@@ -90,13 +90,13 @@ impl Transport {
         }
     }
 
-    /// Ends the stream to the peer.
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+    /// Ends the stream to the peer, or in both directions.
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
-            Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Transport::Tcp(stream) => stream.shutdown(how),
             #[cfg(test)]
             Transport::Twin(twin) => {
-                twin.shutdown_write();
+                twin.shutdown(how);
                 Ok(())
             }
         }

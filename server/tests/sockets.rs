@@ -1,172 +1,17 @@
-//! The server over real sockets: clients are plain std streams on OS threads, each with a deadline.
+//! The server over real sockets.
 #![forbid(unsafe_code)]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread::{self, JoinHandle};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_server::{
-    Error, Handler, Limits, Request, Response, Router, Server, ServerHandle, Settings, TimeLimits,
-};
+use bast_server::{Error, Handler, Limits, Request, Response, Router, Server, Settings, TimeLimits};
 
-/// No test may take longer for one answer.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A server on an OS thread of its own, shut down at the end of the test.
-struct Running {
-    address: SocketAddr,
-    handle: ServerHandle,
-    served: Option<JoinHandle<io::Result<()>>>,
-}
-
-fn settings() -> Settings {
-    Settings { workers: Some(2), handle_signals: false, ..Settings::default() }
-}
-
-fn start(settings: Settings, handler: impl Handler) -> Running {
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings);
-    let address = server.local_addr().expect("an address");
-    let handle = server.handle();
-    let served = thread::spawn(move || server.serve(handler));
-    Running { address, handle, served: Some(served) }
-}
-
-impl Running {
-    fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.address).expect("connect");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a deadline");
-        Client { stream, buffer: Vec::new() }
-    }
-
-    /// Waits until `serve` has returned.
-    fn ended(mut self) -> io::Result<()> {
-        let served = self.served.take().expect("not ended before");
-        let start = Instant::now();
-        while !served.is_finished() {
-            assert!(start.elapsed() < DEADLINE, "serve does not return");
-            thread::sleep(Duration::from_millis(1));
-        }
-        served.join().expect("serve does not panic")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let Some(served) = self.served.take() else { return };
-        self.handle.shutdown();
-        self.handle.shutdown();
-        let result = served.join();
-        if !thread::panicking() {
-            result.expect("serve does not panic").expect("serve succeeds");
-        }
-    }
-}
-
-struct Client {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Client {
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("send");
-    }
-
-    fn get(&mut self, path: &str) -> Answer {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
-        self.answer()
-    }
-
-    /// The next response, which must have a Content-Length.
-    fn answer(&mut self) -> Answer {
-        let head_len = loop {
-            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at + 4;
-            }
-            assert!(
-                self.receive() > 0,
-                "closed before an answer: {:?}",
-                String::from_utf8_lossy(&self.buffer)
-            );
-        };
-        let head: String =
-            String::from_utf8(self.buffer.drain(..head_len).collect()).expect("a head is text");
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Content-Length: "))
-            .map_or(0, |length| length.parse().expect("a length"));
-        while self.buffer.len() < length {
-            assert!(self.receive() > 0, "closed within a body");
-        }
-        let body = String::from_utf8(self.buffer.drain(..length).collect()).expect("a body of text");
-        Answer { code: head[9..12].parse().expect("a status code"), head, body }
-    }
-
-    fn receive(&mut self) -> usize {
-        let mut bytes = [0; 4096];
-        let count = self.stream.read(&mut bytes).expect("receive");
-        self.buffer.extend_from_slice(&bytes[..count]);
-        count
-    }
-
-    /// Waits for the server to close; nothing may come before that.
-    fn closed(&mut self) {
-        assert!(self.buffer.is_empty(), "unexpected: {:?}", String::from_utf8_lossy(&self.buffer));
-        assert_eq!(self.receive(), 0, "unexpected: {:?}", String::from_utf8_lossy(&self.buffer));
-    }
-}
-
-#[derive(Debug)]
-struct Answer {
-    code: u16,
-    head: String,
-    body: String,
-}
-
-/// Something that a handler waits for and a test opens: a connection on which a byte is sent. A green thread parks
-/// in it like in any upstream.
-struct Gate {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Gate {
-    fn new() -> Gate {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind a gate");
-        let address = listener.local_addr().expect("an address");
-        Gate { listener, address }
-    }
-
-    /// A handler that answers once the gate is opened.
-    fn handler(&self) -> impl Handler + use<> {
-        let address = self.address;
-        move |_: &mut Request<'_>| -> Result<&'static str, Error> {
-            bast::net::TcpStream::connect(address)?.read_exact(&mut [0])?;
-            Ok("through")
-        }
-    }
-
-    /// Waits until a handler is at the gate.
-    fn arrival(&self) -> TcpStream {
-        self.listener.set_nonblocking(true).expect("a listener to ask");
-        let start = Instant::now();
-        loop {
-            match self.listener.accept() {
-                Ok((visitor, _)) => return visitor,
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
-            }
-            assert!(start.elapsed() < DEADLINE, "nobody comes to the gate");
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-fn open(mut visitor: TcpStream) {
-    visitor.write_all(b"!").expect("open the gate");
-}
+use support::{Client, DEADLINE, Gate, open, settings, start};
 
 fn hello(_: &mut Request<'_>) -> &'static str {
     "hello"

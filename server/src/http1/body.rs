@@ -23,7 +23,7 @@ pub(crate) struct RequestBody {
     seen: u64,
     /// Bytes of framing beyond the sizes themselves.
     overhead: usize,
-    /// Limits, copied so that a request can later raise its own.
+    /// Limits, copied so that a request can have its own.
     body_bytes_max: u64,
     overhead_bytes_max: usize,
 }
@@ -127,6 +127,11 @@ impl RequestBody {
             State::Done => Some(0),
             _ => None,
         }
+    }
+
+    /// Sets the limit on the body's length in bytes.
+    pub(crate) fn limit(&mut self, body_bytes_max: u64) {
+        self.body_bytes_max = body_bytes_max;
     }
 
     /// Lifts the limit on the body's length, for bodies that are dropped and not handed to anybody.

@@ -6,14 +6,17 @@
 //!   await_request ──first bytes──▶ read_head ──▶ handle ──▶ respond ─┴─ next one is there ─▶ read_head
 //!          │                          │                        │
 //!        closed,                    refused                 Close, or unread bytes
-//!        idle too long                └── one answer ──▶ linger ◀┘
+//!        idle too long                └── one answer ──▶ linger ◀┤
+//!                                                                 │
+//!                                     switched by a 101: another protocol
 //! ```
 //! The buffers are held between `await_request` and the end of the last exchange, not while the connection is idle.
 //! The frames below `await_request` are what an idle connection costs: what needs stack is in calls beside it.
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +25,7 @@ use crate::buffer::Input;
 use crate::handler::Handler;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
-use crate::http1::head::{Framing, Head, Refusal};
+use crate::http1::head::{Framing, Head, Refusal, bad};
 use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
 use crate::http1::preamble;
@@ -33,6 +36,7 @@ use crate::message::{Status, Version};
 use crate::request::Request;
 use crate::response::{Body, FilePart, Response, StreamBody};
 use crate::timeout::{Phase, ServerId};
+use crate::upgrade::{Upgrade, Upgraded};
 
 /// What all connections of a server share.
 pub(crate) struct Service {
@@ -65,6 +69,8 @@ enum After {
     Close,
     /// Close so that the client can read the answer although it may still be sending.
     Linger,
+    /// What comes now is no HTTP.
+    Upgrade(Box<Upgrade>),
 }
 
 /// Serves one connection to its end.
@@ -78,6 +84,11 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
                 After::Idle => break,
                 After::Close => return,
                 After::Linger => return linger(wire, service, buffers.input()),
+                After::Upgrade(upgrade) => {
+                    let received = buffers.input().unread().to_vec();
+                    drop(buffers);
+                    return leave_http(wire, service, upgrade, received);
+                }
             }
         }
     }
@@ -146,6 +157,9 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
     let mut response = None;
     let response = call(&*service.handler, &mut request, &mut response);
+    if response.is_upgrade() && may_switch(&request, response) {
+        return switch(wire, service, input, &mut body, expects_continue, answer, response);
+    }
     respond(wire, service, input, &mut body, expects_continue, answer, response)
 }
 
@@ -224,14 +238,18 @@ fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => {
-            let message = payload
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("no message");
-            log::error!("{method} {path:?}: handler panicked: {message:?}");
+            log::error!("{method} {path:?}: handler panicked: {:?}", panic_message(&*payload));
         }
     }
+}
+
+/// What a panic said.
+fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cold]
@@ -325,6 +343,66 @@ fn respond(
     if wire.flush().is_err() { After::Close } else { next }
 }
 
+/// May the connection go over to the protocol of this response? A server "MUST NOT switch to a protocol that was not indicated by the
+/// client" (RFC 9110 §7.8): the response becomes a 426 then.
+#[cold]
+fn may_switch(request: &Request<'_>, response: &mut Response) -> bool {
+    let Body::Upgrade(upgrade) = response.body() else { return false };
+    let offered = request.upgrade_protocols().any(|offer| offer.eq_ignore_ascii_case(&upgrade.protocol));
+    if !offered {
+        *response = Response::upgrade_required(&upgrade.protocol);
+    }
+    offered
+}
+
+/// Sends the 101. The new protocol begins behind the request (RFC 9110 §7.8), so its body must have an end that is known.
+#[cold]
+fn switch(
+    wire: &Wire,
+    service: &Service,
+    input: &mut Input,
+    body: &mut RequestBody,
+    expects_continue: bool,
+    answer: Answer,
+    response: &mut Response,
+) -> After {
+    let is_over = body.is_done()
+        || (can_finish(body, expects_continue, service) && drop_rest(wire, service, input, body));
+    if !is_over {
+        return refuse(wire, service, &bad("the body of a request to upgrade was left unread"));
+    }
+    let form = Form::new(answer, Length::Absent, Persistence::Reuse);
+    if send(wire, service, form, response).is_err() || wire.flush().is_err() {
+        return After::Close;
+    }
+    match response.take_body() {
+        Body::Upgrade(upgrade) => After::Upgrade(upgrade),
+        body => unreachable!("serve: switched for {body:?}"),
+    }
+}
+
+/// Gives the stream to who speaks the other protocol. The buffers are back in the pool: a connection that waits for years
+/// holds none.
+#[cold]
+#[inline(never)]
+#[expect(clippy::boxed_local, reason = "the caller's frame is what an idle connection costs")]
+fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, received: Vec<u8>) {
+    wire.activity().enter(Phase::Upgraded);
+    if service.is_draining() {
+        wire.activity().drain();
+    }
+    let Upgrade { protocol, serve } = *upgrade;
+    let (upgraded, closer) = Upgraded::new(wire.share_activity(), received);
+    match bast::catch_unwind(AssertUnwindSafe(|| serve(upgraded))) {
+        Ok(()) => {}
+        Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
+        Err(payload) => log::error!("{protocol:?}: panicked: {:?}", panic_message(&*payload)),
+    }
+    if closer.take_back() {
+        linger(wire, service, wire.borrow_buffers().input());
+    }
+}
+
 /// How the end of this response's body is made known.
 fn length_of(response: &Response, answer: Answer) -> Length {
     if !response.status().allows_body() {
@@ -342,7 +420,7 @@ fn length_of(response: &Response, answer: Answer) -> Length {
 /// The length of a body that has one.
 fn body_length(body: &Body) -> u64 {
     match body {
-        Body::Empty => 0,
+        Body::Empty | Body::Upgrade(_) => 0,
         Body::Bytes(bytes) => bytes.as_slice().len() as u64,
         Body::File(part) => part.len,
         Body::Stream(stream) => stream.length.unwrap_or(0),
@@ -431,7 +509,7 @@ fn send_body(
     mark: usize,
 ) -> io::Result<()> {
     match response.take_body() {
-        Body::Empty => Ok(()),
+        Body::Empty | Body::Upgrade(_) => Ok(()),
         Body::Bytes(bytes) => wire.flush_with(bytes.as_slice()),
         Body::File(part) if part.len <= FILE_COPIED_BYTES_MAX => {
             if copy_file(wire, &part, mark) {
@@ -556,7 +634,7 @@ fn drop_rest(wire: &Wire, service: &Service, input: &mut Input, body: &mut Reque
 #[cold]
 fn linger(wire: &Wire, service: &Service, input: &mut Input) {
     wire.activity().enter(Phase::Linger);
-    if wire.activity().transport().shutdown_write().is_err() {
+    if wire.activity().transport().shutdown(Shutdown::Write).is_err() {
         return;
     }
     let mut left = service.limits.linger_bytes_max;

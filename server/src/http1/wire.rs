@@ -64,6 +64,11 @@ impl Wire {
         &self.activity
     }
 
+    /// The activity, for what outlives the story of the connection.
+    pub(crate) fn share_activity(&self) -> Rc<Activity> {
+        Rc::clone(&self.activity)
+    }
+
     /// Takes buffers from the pool until the loan is dropped.
     pub(crate) fn borrow_buffers(&self) -> Loan<'_> {
         let mut buffers = Buffers::take();

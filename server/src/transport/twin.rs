@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
@@ -152,7 +153,11 @@ impl Twin {
         Ok(count)
     }
 
-    pub(super) fn shutdown_write(&self) {
+    pub(super) fn shutdown(&self, how: Shutdown) {
+        if how == Shutdown::Both {
+            self.script.borrow_mut().clear();
+            self.silent.set(false);
+        }
         self.events.borrow_mut().push(Event::ShutDown);
     }
 

@@ -571,6 +571,8 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
     assert_eq!(codes(&answer(guarded, &[GET])), [403], "a middleware may answer itself");
 }
 
+mod upgrade;
+
 mod routes {
     use super::*;
 
@@ -736,4 +738,40 @@ fn the_buffers_go_back_to_the_pool_while_a_connection_is_idle() {
         assert!(matches!(exchange(&wire, &service, &None, buffers.input()), After::Idle));
     }
     assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
+}
+
+#[test]
+fn a_request_may_have_a_limit_of_its_own_on_its_body() {
+    let post = |length: usize| {
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length))
+    };
+    let limited = |bytes_max: u64| {
+        move |request: &mut Request<'_>| {
+            request.limit_body(bytes_max);
+            request.read_body()
+        }
+    };
+    for (bytes_max, length, code) in [(10, 10, 200), (10, 11, 413), (200, 150, 200), (200, 201, 413)] {
+        let output = answer(limited(bytes_max), &[post(length).as_bytes()]);
+        assert_eq!(codes(&output), [code], "{length} of {bytes_max}");
+    }
+    let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n8\r\n12345678\r\n0\r\n\r\n";
+    assert_eq!(codes(&answer(limited(15), &[chunked])), [413]);
+    assert_eq!(codes(&answer(limited(16), &[chunked])), [200]);
+}
+
+#[test]
+fn what_a_middleware_leaves_with_a_request_is_found_by_its_handler_and_gone_with_it() {
+    struct Number(u32);
+    let tell = |request: &mut Request<'_>| {
+        request.extensions().get::<Number>().map_or(0, |number| number.0).to_string()
+    };
+    let app = tell.with(|request: &mut Request<'_>, next: crate::Next<'_>| {
+        if request.path() == "/7" {
+            request.extensions_mut().insert(Number(7));
+        }
+        next.run(request)
+    });
+    let output = answer(app, &[b"GET /7 HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"]);
+    assert!(output.contains("\r\n\r\n7HTTP/1.1") && output.ends_with("\r\n\r\n0"), "{output}");
 }

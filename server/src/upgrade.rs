@@ -1,0 +1,289 @@
+//! What becomes of a connection that leaves HTTP by `Upgrade` (RFC 9110 §7.8): a raw byte stream, and who serves it.
+//!
+//! ```text
+//! 101 sent ──▶ Upgraded ──serve returns or panics──▶ lingering close
+//!                 │ split                                  ▲
+//!                 └──▶ reader, writer ── still held ───────┘ shut down in both directions
+//! ```
+//! The stream lives as long as the function that serves it, on the connection's own thread; so the connection counts,
+//! drains and is killed like any other. Note [drain of an upgraded stream] says how its reader learns of a drain.
+//!
+//! Two threads of one capability may use the halves, each the only one of its direction, hence no lock. Only the writer enters
+//! phases while the stream is in use: the reader's wait has no limit of its own.
+//!
+//! Note [drain of an upgraded stream]. A drain marks the activity and expires its wait. The read that this ends, or the
+//! next one, says `TimedOut` without looking for bytes, once. From then on reads wait again, for the answer to a farewell, under the
+//! limit of a lingering close. A writer takes an expiry back by entering its phase, so it expires the reader again when it
+//! is done.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::rc::Rc;
+
+use crate::timeout::{Activity, Phase};
+
+/// A connection after an upgrade, made by [`Response::upgrade`](crate::Response::upgrade): the raw stream, beginning with
+/// what the client sent behind its request.
+///
+/// Reads wait as long as they like; [`bast::timeout`] around one limits it, and loses nothing. Writes go to the client
+/// at once, without a buffer, and are under [`TimeLimits::write`](crate::TimeLimits::write). When the server drains, one read
+/// fails with [`TimedOut`](io::ErrorKind::TimedOut) and [`is_draining`](Upgraded::is_draining) says so: the time to say
+/// farewell. After that reads wait no longer than [`TimeLimits::linger`](crate::TimeLimits::linger).
+pub struct Upgraded {
+    reader: UpgradedReader,
+    writer: UpgradedWriter,
+}
+
+impl Upgraded {
+    /// The stream of a connection whose client was promised another protocol, and who may close it.
+    pub(crate) fn new(activity: Rc<Activity>, received: Vec<u8>) -> (Upgraded, Closer) {
+        let stream = Rc::new(Stream { activity, told: Cell::new(false), closed: Cell::new(false) });
+        let closer = Closer(Rc::clone(&stream));
+        let writer = UpgradedWriter { stream: Rc::clone(&stream) };
+        (Upgraded { reader: UpgradedReader { stream, received, at: 0 }, writer }, closer)
+    }
+
+    /// Splits the stream for two threads of this capability ([`bast::spawn_local`]): one reads, the other writes.
+    ///
+    /// What the function that serves the stream leaves with another thread fails from its return on.
+    #[must_use]
+    pub fn split(self) -> (UpgradedReader, UpgradedWriter) {
+        (self.reader, self.writer)
+    }
+
+    /// Is the server shutting down? Then the protocol should say farewell and the function return.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.reader.is_draining()
+    }
+
+    /// Ends the output: the client reads the end of the stream, and may go on sending.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        self.writer.shutdown()
+    }
+}
+
+impl Read for Upgraded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl Write for Upgraded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.writer.write_vectored(parts)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgraded").field("stream", &self.reader.stream).finish_non_exhaustive()
+    }
+}
+
+/// The half of an [`Upgraded`] stream that reads.
+pub struct UpgradedReader {
+    stream: Rc<Stream>,
+    /// What came with the request.
+    received: Vec<u8>,
+    /// How much of that was read.
+    at: usize,
+}
+
+impl UpgradedReader {
+    /// Is the server shutting down? See [`Upgraded::is_draining`].
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.stream.activity.is_draining()
+    }
+}
+
+impl Read for UpgradedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at < self.received.len() {
+            let count = (&self.received[self.at..]).read(buffer)?;
+            self.at += count;
+            if self.at == self.received.len() {
+                (self.received, self.at) = (Vec::new(), 0);
+            }
+            return Ok(count);
+        }
+        self.stream.read(buffer)
+    }
+}
+
+impl fmt::Debug for UpgradedReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpgradedReader").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// The half of an [`Upgraded`] stream that writes. Dropping it ends the output.
+pub struct UpgradedWriter {
+    stream: Rc<Stream>,
+}
+
+impl UpgradedWriter {
+    /// Is the server shutting down? See [`Upgraded::is_draining`].
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.stream.activity.is_draining()
+    }
+
+    /// Ends the output: the client reads the end of the stream, and may go on sending.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        self.stream.open()?;
+        self.stream.activity.transport().shutdown(Shutdown::Write)
+    }
+}
+
+impl Write for UpgradedWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(|| self.stream.activity.transport().write(bytes))
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.write(|| self.stream.activity.transport().write_vectored(parts))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for UpgradedWriter {
+    fn drop(&mut self) {
+        // A client that is gone already is no news.
+        let _ = self.shutdown();
+    }
+}
+
+impl fmt::Debug for UpgradedWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpgradedWriter").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// What the halves share.
+#[derive(Debug)]
+struct Stream {
+    activity: Rc<Activity>,
+    /// The reader was told of the drain.
+    told: Cell<bool>,
+    /// Nothing can be read or written any more.
+    closed: Cell<bool>,
+}
+
+impl Stream {
+    fn open(&self) -> io::Result<()> {
+        if self.closed.get() {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the upgraded connection is over"));
+        }
+        Ok(())
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.open()?;
+        if self.is_news() {
+            return Err(self.tell());
+        }
+        match self.activity.transport().read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && self.is_news() => Err(self.tell()),
+            result => result,
+        }
+    }
+
+    /// The server drains, and the reader does not know.
+    fn is_news(&self) -> bool {
+        self.activity.is_draining() && !self.told.get()
+    }
+
+    /// Tells the reader of the drain; see the note above.
+    fn tell(&self) -> io::Error {
+        self.told.set(true);
+        if self.activity.phase() != Phase::Write {
+            self.rest();
+        }
+        io::Error::new(io::ErrorKind::TimedOut, "the server is shutting down")
+    }
+
+    /// Enters the phase of a stream on which nobody writes.
+    fn rest(&self) {
+        self.activity.enter(if self.told.get() { Phase::Linger } else { Phase::Upgraded });
+        if self.is_news() {
+            self.activity.expire();
+        }
+    }
+
+    fn write(&self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        struct Rest<'a>(&'a Stream);
+        impl Drop for Rest<'_> {
+            fn drop(&mut self) {
+                self.0.rest();
+            }
+        }
+        self.open()?;
+        let _rest = Rest(self);
+        self.activity.enter(Phase::Write);
+        let written = call();
+        if self.activity.is_expired() {
+            // As in `Wire`: what the kernel found room for in the last look is no progress.
+            self.close();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        written
+    }
+
+    /// Ends both directions, for whoever waits in one.
+    fn close(&self) {
+        self.closed.set(true);
+        let _ = self.activity.transport().shutdown(Shutdown::Both);
+    }
+}
+
+/// Closes the stream when the function that serves it has ended, in whatever way.
+pub(crate) struct Closer(Rc<Stream>);
+
+impl Closer {
+    /// Gives the connection back where nobody else has the stream and all is well: then it may linger.
+    pub(crate) fn take_back(self) -> bool {
+        Rc::strong_count(&self.0) == 1 && !self.0.closed.get()
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.0) > 1 && !self.0.closed.get() {
+            self.0.close();
+        }
+    }
+}
+
+/// The other protocol of a response, and who speaks it; made by [`Response::upgrade`](crate::Response::upgrade).
+pub struct Upgrade {
+    pub(crate) protocol: Box<str>,
+    pub(crate) serve: Box<dyn FnOnce(Upgraded)>,
+}
+
+impl fmt::Debug for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgrade").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}

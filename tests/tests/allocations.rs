@@ -1,0 +1,99 @@
+//! A request on a connection that stays open takes no heap memory: everything is pooled, or a slice of what is.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use bast_server::{Error, Handler, Request, Response, Router, Server, Settings};
+use bast_tests::deadline;
+
+/// The system's allocator, which counts what OS threads allocate that did not opt out.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches an atomic and a cell without a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !IS_CLIENT.get() {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        // SAFETY: the caller's layout, as the contract has it.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `alloc` above, hence from the system's allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A few milliseconds' worth: what happens once a second (the date, a sweep) is in few of the windows.
+const REQUESTS_PER_WINDOW: u64 = 200;
+const WINDOWS: usize = 20;
+
+/// The fewest allocations of a server in one of several runs of so many requests, after the pools are filled.
+fn allocations_per_window(handler: impl Handler, request: &str) -> u64 {
+    deadline(|| {
+        IS_CLIENT.set(true);
+        let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
+        let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
+        let (address, handle) = (server.local_addr().unwrap(), server.handle());
+        let served = thread::spawn(move || server.serve(handler));
+        let fewest = windows(address, request).min().unwrap();
+        handle.shutdown();
+        served.join().unwrap().unwrap();
+        fewest
+    })
+}
+
+fn windows(address: SocketAddr, request: &str) -> impl Iterator<Item = u64> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut answer = [0; 4096];
+    let mut ask = move || {
+        stream.write_all(request.as_bytes()).unwrap();
+        let count = stream.read(&mut answer).unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", answer[..count].escape_ascii());
+    };
+    (0..REQUESTS_PER_WINDOW).for_each(|_| ask());
+    (0..WINDOWS).map(move |_| {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        (0..REQUESTS_PER_WINDOW).for_each(|_| ask());
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    })
+}
+
+/// The counter is the process's: one test at a time.
+#[test]
+fn requests_on_a_kept_connection_allocate_nothing() {
+    let plain = |_: &mut Request<'_>| Response::bytes("text/plain", "Hello, World!");
+    assert_eq!(allocations_per_window(plain, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 0, "a constant");
+
+    let routed = Router::new().get("/", plain).get("/users/{id}", |request: &mut Request<'_>| {
+        let id: u64 = request.param("id")?;
+        let id: u64 = request.param("id")?;
+        Ok::<_, Error>(Response::text(if id == 7 { "the user" } else { "another" }))
+    });
+    assert_eq!(allocations_per_window(routed, "GET /users/7 HTTP/1.1\r\nHost: a\r\n\r\n"), 0, "a route");
+
+    let with_fields =
+        |_: &mut Request<'_>| Response::text("x").with_header("X-A", "1").with_header("X-B", "2");
+    assert_eq!(allocations_per_window(with_fields, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 0, "header fields");
+
+    let boxed = |_: &mut Request<'_>| Response::text(String::from("x"));
+    assert_eq!(
+        allocations_per_window(boxed, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        REQUESTS_PER_WINDOW,
+        "the handler's own are counted"
+    );
+}
