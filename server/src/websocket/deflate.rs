@@ -171,6 +171,10 @@ thread_local! {
     static DEFLATERS: RefCell<Vec<(u32, Compress)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The deflate library makes its state, some 300 KiB, on the stack before it is in its box, in debug builds several
+/// times; a connection's thread has 192 KiB.
+const STACK_BYTES: usize = 2 << 20;
+
 /// Keeps a free stream for others.
 fn keep<T>(pool: &RefCell<Vec<T>>, stream: T) {
     let mut pool = pool.borrow_mut();
@@ -193,7 +197,7 @@ impl Inflater {
         /// So much room is made at a time: a small message may claim to be a large one.
         const STEP_BYTES: usize = 4 << 10;
         let stream = self.stream.get_or_insert_with(|| {
-            INFLATERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Decompress::new(false))
+            INFLATERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| bast::ensure_stack(STACK_BYTES, || Decompress::new(false)))
         });
         let mut piece = piece;
         loop {
@@ -273,7 +277,7 @@ impl Deflater {
         if !self.keeps
             && let Some(mut stream) = self.stream.take()
         {
-            stream.reset();
+            bast::ensure_stack(STACK_BYTES, || stream.reset());
             DEFLATERS.with(|pool| keep(pool, (level, stream)));
         }
         debug_assert!(out.ends_with(&TAIL), "websocket: a flush ends like this");
@@ -288,7 +292,7 @@ fn take_deflater(level: u32) -> Compress {
         let at = pool.iter().position(|(of, _)| *of == level)?;
         Some(pool.swap_remove(at).1)
     });
-    pooled.unwrap_or_else(|| Compress::new(Level::new(level), false))
+    pooled.unwrap_or_else(|| bast::ensure_stack(STACK_BYTES, || Compress::new(Level::new(level), false)))
 }
 
 /// Compresses all of a piece, and flushes.

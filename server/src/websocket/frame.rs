@@ -192,12 +192,6 @@ pub(super) fn encode_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool,
     }
 }
 
-/// Appends a whole control frame.
-pub(super) fn encode_control(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
-    encode_header(out, opcode, false, payload.len());
-    out.extend_from_slice(payload);
-}
-
 const _: () = assert!(CloseCode::BYTES + super::close::REASON_BYTES_MAX == CONTROL_BYTES_MAX);
 
 #[cfg(test)]
