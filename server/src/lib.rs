@@ -49,6 +49,7 @@ mod load;
 mod message;
 mod middleware;
 mod percent;
+mod presence;
 mod request;
 mod response;
 mod router;
@@ -56,7 +57,9 @@ mod server;
 mod settings;
 mod shared;
 mod shutdown;
+pub mod sse;
 mod timeout;
+pub mod topic;
 mod transport;
 mod upgrade;
 #[cfg(feature = "websocket")]
@@ -70,12 +73,15 @@ pub use http1::stream::BodyWriter;
 pub use limits::Limits;
 pub use message::{Method, Status, Version};
 pub use middleware::{Next, With};
+pub use presence::{Gone, Presence};
 pub use request::{BodyReader, Request};
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
+pub use sse::{EventWriter, ServerEvent};
 pub use timeout::TimeLimits;
+pub use topic::Topic;
 pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.

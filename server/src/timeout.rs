@@ -74,7 +74,7 @@ impl TimeLimits {
         match phase {
             Phase::Idle => Some(self.keep_alive_idle),
             Phase::Head => Some(self.head),
-            Phase::Handler | Phase::Upgraded => None,
+            Phase::Handler | Phase::Standing | Phase::Upgraded => None,
             Phase::Body => Some(self.body),
             Phase::Write => Some(self.write),
             Phase::Linger => Some(self.linger),
@@ -104,6 +104,9 @@ pub(crate) enum Phase {
     Head,
     /// For its handler: never counted.
     Handler,
+    /// For something that may never happen, in a handler that wants to know when its client goes or the server shuts down:
+    /// never counted.
+    Standing,
     /// For whatever comes on a stream that has left HTTP: no business of ours.
     Upgraded,
     /// For bytes of a request's body.
@@ -195,7 +198,7 @@ impl Activity {
     /// longer.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
-        if matches!(self.phase(), Phase::Idle | Phase::Head | Phase::Upgraded) {
+        if matches!(self.phase(), Phase::Idle | Phase::Head | Phase::Standing | Phase::Upgraded) {
             self.expire();
         }
     }
@@ -400,7 +403,7 @@ mod tests {
     fn the_time_of_a_handler_is_not_counted() {
         let registry = registry();
         let (twin, activity, _membership) = member(&registry);
-        for phase in [Phase::Handler, Phase::Upgraded] {
+        for phase in [Phase::Handler, Phase::Standing, Phase::Upgraded] {
             activity.enter(phase);
             (0..1000).for_each(|_| registry.sweep());
             assert!(!twin.is_expired(), "{phase:?}");
@@ -422,6 +425,7 @@ mod tests {
         let table = [
             (Phase::Idle, true),
             (Phase::Head, true),
+            (Phase::Standing, true),
             (Phase::Upgraded, true),
             (Phase::Handler, false),
             (Phase::Body, false),

@@ -327,10 +327,16 @@ fn the_end_of_a_peer_is_told_apart_from_what_it_sends() {
             until_blocked(1, BlockedOn::Select);
             peer.write_all(b"not the end").unwrap();
             assert_eq!(Select::new().readable(&stream, || "readable").wait(), "readable");
+            let sent = channel(1);
+            sent.0.send(7).unwrap();
+            assert_eq!(Select::new().recv(&sent.1, Result::unwrap).wait_while_connected(&stream), Some(7));
             let other = Select::new().hung_up(&stream, || "gone").after(SHORT, || "there").wait();
             assert_eq!((other, waiting.is_finished(), stream.is_hung_up().unwrap()), ("there", false, false));
             drop(peer);
             assert_eq!(waiting.join().unwrap(), "gone");
+            let jobs = channel::<u32>(1);
+            let while_connected = || Select::new().recv(&jobs.1, Result::unwrap).wait_while_connected(&stream);
+            assert_eq!(while_connected(), None);
             // It stays so, for one who comes later, with the bytes unread.
             assert_eq!((wait(&stream).join().unwrap(), stream.is_hung_up().unwrap()), ("gone", true));
         });

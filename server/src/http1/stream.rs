@@ -39,6 +39,10 @@ impl<'w> BodyWriter<'w> {
         Some(BodyWriter { wire, framing })
     }
 
+    pub(crate) fn wire(&self) -> &'w Wire {
+        self.wire
+    }
+
     /// Ends the body.
     ///
     /// # Errors

@@ -104,6 +104,10 @@ impl From<&Rc<Twin>> for Transport {
 
 /// What `Transport` asks for.
 impl Twin {
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.expired.get() || (self.script.borrow().is_empty() && !self.silent.get())
+    }
+
     pub(super) fn wait_readable(&self) -> io::Result<()> {
         if self.script.borrow().is_empty() && (self.silent.get() || self.expired.get()) {
             return Err(io::ErrorKind::TimedOut.into());
