@@ -15,7 +15,7 @@
 //! servers                  which servers are measured, and their processes
 //! rounds  tool             how they are measured
 //! args  report             how that is asked for and shown
-//! threads  preempt         the threads bench and the preempt bench: what they measure and their command lines
+//! threads  preempt  longpoll   the benches of these names: what they measure and their command lines
 //! ```
 
 pub mod answer;
@@ -24,6 +24,7 @@ pub mod blocking;
 pub mod floor;
 pub mod green_threads;
 pub mod load;
+pub mod longpoll;
 pub mod machine;
 pub mod memory;
 pub mod mode;
