@@ -159,7 +159,9 @@ fn green(options: &Options, readings: &mut Readings) -> io::Result<()> {
                 let waiting: Vec<_> = (0..waiters)
                     .map(|_| {
                         let topic = topic.clone();
-                        bast::spawn(move || topic.wait_after(from, LONG).map(|event| event.map(|event| event.data.len())))
+                        bast::spawn(move || {
+                            topic.wait_after(from, LONG).map(|event| event.map(|event| event.data.len()))
+                        })
                     })
                     .collect();
                 while topic.subscriptions() < waiters {
@@ -260,7 +262,8 @@ impl Clients {
     fn answered(&mut self) -> io::Result<Vec<f64>> {
         let mut line = String::new();
         self.lines.read_line(&mut line)?;
-        let values: Option<Vec<f64>> = line.split_ascii_whitespace().map(|value| value.parse().ok()).collect();
+        let values: Option<Vec<f64>> =
+            line.split_ascii_whitespace().map(|value| value.parse().ok()).collect();
         let values = values.filter(|values| values.len() == LATENCIES.len());
         values.ok_or_else(|| io::Error::other(format!("the clients said {line:?}")))
     }

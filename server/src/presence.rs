@@ -97,7 +97,12 @@ impl<'w> Presence<'w> {
     ///
     /// # Errors
     /// As [`wait`](Presence::wait); within, as [`Topic::wait_after`].
-    pub fn wait_after(self, topic: &Topic, number: u64, limit: Duration) -> Result<Result<Option<Event>, Missed>, Gone> {
+    pub fn wait_after(
+        self,
+        topic: &Topic,
+        number: u64,
+        limit: Duration,
+    ) -> Result<Result<Option<Event>, Missed>, Gone> {
         match topic.subscribe_after(number) {
             Ok(mut subscription) => self.wait_next(&mut subscription, limit),
             Err(missed) => Ok(Err(missed)),

@@ -273,7 +273,8 @@ mod tests {
         let topic = topic(2);
         let mut subscription = topic.subscribe();
         ["a", "b", "c", "d"].iter().for_each(|data| publish(&topic, data));
-        let next = |subscription: &mut Subscription| subscription.or(Select::new(), Some).try_wait().flatten();
+        let next =
+            |subscription: &mut Subscription| subscription.or(Select::new(), Some).try_wait().flatten();
         let mut other = subscription.clone();
         assert_eq!(next(&mut other), Some(Err(Missed { resume_after: 102 })));
         assert_eq!(next(&mut other), Some(Ok(event(103, "c"))));
@@ -283,7 +284,11 @@ mod tests {
         assert_eq!(subscription.next(SHORT), Ok(Some(event(103, "c"))));
         assert_eq!(subscription.next(SHORT), Ok(Some(event(104, "d"))));
         drop(topic);
-        assert_eq!((subscription.next(SHORT), subscription.number()), (Ok(None), 104), "waits, although none will come");
+        assert_eq!(
+            (subscription.next(SHORT), subscription.number()),
+            (Ok(None), 104),
+            "waits, although none will come"
+        );
     }
 
     #[test]
@@ -292,7 +297,8 @@ mod tests {
         let topic = Topic::new(1);
         let events: Vec<Event> = bast::Runtime::builder().capabilities(2).build().unwrap().run(move || {
             let from = topic.latest();
-            let wait = |topic: Topic| move || topic.wait_after(from, Duration::from_secs(20)).unwrap().unwrap();
+            let wait =
+                |topic: Topic| move || topic.wait_after(from, Duration::from_secs(20)).unwrap().unwrap();
             let waiters: Vec<_> = (0..WAITERS).map(|_| bast::spawn(wait(topic.clone()))).collect();
             while topic.subscriptions() < WAITERS {
                 bast::yield_now();

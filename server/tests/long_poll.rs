@@ -21,8 +21,10 @@ fn polling(topic: &Topic, patience: Duration) -> (Running, mpsc::Receiver<Gone>)
         "/poll",
         move |request: &mut Request<'_>| -> Result<Response, Error> {
             let after = request.query_param("after").and_then(|after| after.parse().ok());
-            let waited =
-                request.presence().wait_after(&topic, after.unwrap_or(topic.latest()), patience).inspect_err(|why| {
+            let waited = request
+                .presence()
+                .wait_after(&topic, after.unwrap_or(topic.latest()), patience)
+                .inspect_err(|why| {
                     assert!(*why == Gone::Draining || request.is_closed(), "{why}");
                     let _ = gone.send(*why);
                 })?;
@@ -138,7 +140,10 @@ fn a_drain_answers_who_is_parked() {
     let mut client = poll(&server, &topic);
     server.handle.shutdown();
     let answer = client.answer();
-    assert_eq!((answer.code, answer.body.as_str()), (503, "503 Service Unavailable: the server is shutting down\n"));
+    assert_eq!(
+        (answer.code, answer.body.as_str()),
+        (503, "503 Service Unavailable: the server is shutting down\n")
+    );
     assert!(answer.head.contains("Connection: close\r\n"), "{answer:?}");
     client.closed();
     drop(client);

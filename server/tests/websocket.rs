@@ -408,7 +408,10 @@ fn messages_are_compressed_where_both_want_it() {
     // "Hello", RFC 7692 §7.2.3.1; what is not compressed is allowed as well.
     client.send(frame(0xc1, &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]));
     let (first, payload) = receive(&mut client);
-    assert!((first, payload.len()) == (0x81, 5) || (first == 0xc1 && payload.len() < 5), "{first:x} {payload:x?}");
+    assert!(
+        (first, payload.len()) == (0x81, 5) || (first == 0xc1 && payload.len() < 5),
+        "{first:x} {payload:x?}"
+    );
     client.send(frame(0x82, &[7; 1000]));
     let (first, payload) = receive(&mut client);
     assert!(first == 0xc2 && payload.len() < 50, "{first:x}, {} bytes", payload.len());

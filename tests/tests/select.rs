@@ -335,7 +335,8 @@ fn the_end_of_a_peer_is_told_apart_from_what_it_sends() {
             drop(peer);
             assert_eq!(waiting.join().unwrap(), "gone");
             let jobs = channel::<u32>(1);
-            let while_connected = || Select::new().recv(&jobs.1, Result::unwrap).wait_while_connected(&stream);
+            let while_connected =
+                || Select::new().recv(&jobs.1, Result::unwrap).wait_while_connected(&stream);
             assert_eq!(while_connected(), None);
             // It stays so, for one who comes later, with the bytes unread.
             assert_eq!((wait(&stream).join().unwrap(), stream.is_hung_up().unwrap()), ("gone", true));

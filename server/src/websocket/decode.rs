@@ -137,7 +137,8 @@ impl Decoder {
     /// Begins a frame, if it may come now.
     fn begin(&mut self, header: Header) -> Result<Frame, Violation> {
         let frame = Frame { header, taken: 0 };
-        if header.compressed && (self.inflater.is_none() || !matches!(header.opcode, Opcode::Text | Opcode::Binary))
+        if header.compressed
+            && (self.inflater.is_none() || !matches!(header.opcode, Opcode::Text | Opcode::Binary))
         {
             // Also on a fragment but the first (RFC 7692 §6.1).
             return Err(Violation::protocol("a reserved bit is set"));
@@ -364,11 +365,19 @@ mod tests {
         for bad in [&b"\xce\xba\xe1\xbd\xb9\xf4\x90"[..], b"\xff", b"a\xc0\xaf", b"\xed\xa0\x80", b"\xc3("] {
             let unfinished = client_frame(0x01, bad);
             let (_, violation) = decode(&unfinished);
-            assert_eq!(violation.map(|violation| violation.code), Some(CloseCode::INVALID_PAYLOAD), "{bad:x?}");
+            assert_eq!(
+                violation.map(|violation| violation.code),
+                Some(CloseCode::INVALID_PAYLOAD),
+                "{bad:x?}"
+            );
             let frame = client_frame(0x81, &[bad, b"and more"].concat());
             let cut = frame.len() - 8;
             let (_, violation) = decode(&frame[..cut]);
-            assert_eq!(violation.map(|violation| violation.code), Some(CloseCode::INVALID_PAYLOAD), "{bad:x?}");
+            assert_eq!(
+                violation.map(|violation| violation.code),
+                Some(CloseCode::INVALID_PAYLOAD),
+                "{bad:x?}"
+            );
         }
         assert_eq!(decode(&client_frame(0x82, b"\xff")), (vec![binary(b"\xff")], None));
     }
@@ -376,7 +385,8 @@ mod tests {
     #[test]
     fn a_character_may_be_cut_by_fragments_but_not_by_the_end() {
         let cut = |last: u8| {
-            [client_frame(0x01, b"\xf0\x9f"), client_frame(0x00, b""), client_frame(last, b"\x98\x80")].concat()
+            [client_frame(0x01, b"\xf0\x9f"), client_frame(0x00, b""), client_frame(last, b"\x98\x80")]
+                .concat()
         };
         assert_eq!(decode(&cut(0x80)), (vec![text("😀")], None));
         let (_, violation) = decode(&client_frame(0x81, b"\xf0\x9f\x98"));

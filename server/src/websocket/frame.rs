@@ -265,7 +265,10 @@ pub(super) mod tests {
                 with_mask(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff]),
                 "a length that is not in its shortest form",
             ),
-            (with_mask(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 1, 0, 0]), "a length that is not in its shortest form"),
+            (
+                with_mask(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 1, 0, 0]),
+                "a length that is not in its shortest form",
+            ),
         ] {
             assert_eq!(take(&bytes), Err(reason), "{bytes:x?}");
         }

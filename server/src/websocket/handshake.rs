@@ -35,7 +35,8 @@ pub(super) struct Accepted {
 /// The response to a bad one.
 pub(super) fn accept(request: &Request<'_>, options: &Options) -> Result<Accepted, Response> {
     if request.method() != Method::Get {
-        let refused = Response::text("a WebSocket is opened by GET\n").with_status(Status::METHOD_NOT_ALLOWED);
+        let refused =
+            Response::text("a WebSocket is opened by GET\n").with_status(Status::METHOD_NOT_ALLOWED);
         return Err(refused.with_header("Allow", "GET"));
     }
     if !request.upgrade_protocols().any(|offer| offer.eq_ignore_ascii_case(PROTOCOL)) {
@@ -62,9 +63,9 @@ pub(super) fn accept(request: &Request<'_>, options: &Options) -> Result<Accepte
         accept: accept_of(key),
         protocol: choose(request, options.protocols),
         #[cfg(feature = "gzip")]
-        compression: options
-            .compression
-            .and_then(|compression| super::deflate::Agreed::of(texts(request, "sec-websocket-extensions"), compression)),
+        compression: options.compression.and_then(|compression| {
+            super::deflate::Agreed::of(texts(request, "sec-websocket-extensions"), compression)
+        }),
     })
 }
 
@@ -125,7 +126,15 @@ mod tests {
     #[test]
     fn a_key_is_sixteen_bytes() {
         assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
-        for key in [&b""[..], b"x", b"dGhlIHNhbXBsZSBub25jZQ", b"dGhlIHNhbXBsZSBub25j", b"dGhlIHNhbXBsZSBub25jZQo=", b"dGhlIHNhbXBsZSBub25jZR==", b" GhlIHNhbXBsZSBub25jZQ=="] {
+        for key in [
+            &b""[..],
+            b"x",
+            b"dGhlIHNhbXBsZSBub25jZQ",
+            b"dGhlIHNhbXBsZSBub25j",
+            b"dGhlIHNhbXBsZSBub25jZQo=",
+            b"dGhlIHNhbXBsZSBub25jZR==",
+            b" GhlIHNhbXBsZSBub25jZQ==",
+        ] {
             assert!(!is_key(key), "{key:?}");
         }
     }

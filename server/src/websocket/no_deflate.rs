@@ -22,7 +22,17 @@ impl Inflater {
 pub(super) enum Deflater {}
 
 impl Deflater {
-    pub(super) fn compress(&mut self, _: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn compress(&mut self, _: &[u8]) -> Option<Compressed> {
         match *self {}
     }
+
+    pub(super) fn sent(&mut self, _: Compressed) {
+        match *self {}
+    }
+}
+
+/// There is none.
+#[derive(Debug)]
+pub(super) struct Compressed {
+    pub(super) payload: Vec<u8>,
 }

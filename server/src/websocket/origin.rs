@@ -52,7 +52,8 @@ fn is_same(origin: &str, host: &str) -> bool {
         _ => return false,
     };
     // A browser leaves the port out where it is the scheme's own; other clients need not.
-    let bare = |authority: &'_ str| authority.strip_suffix(default_port).unwrap_or(authority).to_ascii_lowercase();
+    let bare =
+        |authority: &'_ str| authority.strip_suffix(default_port).unwrap_or(authority).to_ascii_lowercase();
     bare(authority) == bare(host)
 }
 

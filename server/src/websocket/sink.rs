@@ -25,10 +25,14 @@ impl Sink {
 
     pub(super) fn send(&mut self, message: &Message) -> io::Result<()> {
         let plain = message.as_bytes();
-        match self.deflater.as_mut().and_then(|deflater| deflater.compress(plain)) {
-            Some(compressed) => self.frame(message.opcode(), true, &compressed),
-            None => self.frame(message.opcode(), false, plain),
+        let Some(compressed) = self.deflater.as_mut().and_then(|deflater| deflater.compress(plain)) else {
+            return self.frame(message.opcode(), false, plain);
+        };
+        self.frame(message.opcode(), true, &compressed.payload)?;
+        if let Some(deflater) = &mut self.deflater {
+            deflater.sent(compressed);
         }
+        Ok(())
     }
 
     pub(super) fn send_prepared(&mut self, message: &Prepared) -> io::Result<()> {
@@ -92,6 +96,9 @@ impl Drop for Progress<'_> {
 
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink").field("stream", &self.stream).field("broken", &self.broken).finish_non_exhaustive()
+        f.debug_struct("Sink")
+            .field("stream", &self.stream)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
     }
 }

@@ -255,12 +255,15 @@ impl Core {
     fn new(stream: Upgraded, options: Options, accepted: &Accepted) -> Core {
         #[cfg(feature = "gzip")]
         let (inflater, deflater) = match (accepted.compression, options.compression) {
-            (Some(agreed), Some(compression)) => (Some(agreed.inflater()), Some(agreed.deflater(compression))),
+            (Some(agreed), Some(compression)) => {
+                (Some(agreed.inflater()), Some(agreed.deflater(compression)))
+            }
             _ => (None, None),
         };
         #[cfg(not(feature = "gzip"))]
         let (inflater, deflater) = (None, None);
-        let limits = MessageLimits { bytes_max: options.message_bytes_max, fragments_max: options.fragments_max };
+        let limits =
+            MessageLimits { bytes_max: options.message_bytes_max, fragments_max: options.fragments_max };
         let (reader, writer) = stream.split();
         Core {
             source: Mutex::new(Source::new(reader, Decoder::new(limits, inflater))),
@@ -392,6 +395,9 @@ impl Core {
     }
 
     fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct(name).field("protocol", &self.protocol).field("end", &self.end.borrow()).finish_non_exhaustive()
+        f.debug_struct(name)
+            .field("protocol", &self.protocol)
+            .field("end", &self.end.borrow())
+            .finish_non_exhaustive()
     }
 }
