@@ -83,11 +83,14 @@ impl<'w> Presence<'w> {
     /// [`Error`](crate::Error) it is a 503, which the client of a server that shuts down may see.
     pub fn wait<R>(self, select: Select<'_, R>) -> Result<R, Gone> {
         let activity = self.wire.activity();
-        if activity.is_draining() {
-            return Err(Gone::Draining);
+        // The hook of the park finds nothing to send then, so that nothing is between the look and the park: a drain that
+        // came while it sent would not find this phase.
+        if self.wire.flush().is_err() {
+            return Err(Gone::Client);
         }
-        let selected =
-            self.wire.in_phase(Phase::Standing, || activity.transport().wait_while_connected(select));
+        let selected = self.wire.in_phase(Phase::Standing, || {
+            if activity.is_draining() { None } else { activity.transport().wait_while_connected(select) }
+        });
         let gone = if activity.is_draining() { Gone::Draining } else { Gone::Client };
         selected.ok_or(gone)
     }
