@@ -9,11 +9,10 @@
 //! ```
 
 use std::alloc::System;
-use std::io;
 use std::process::ExitCode;
 
 use bast::alloc::YieldingAlloc;
-use bast_benches::preempt::{self, Options};
+use bast_benches::{preempt, program};
 
 // SAFETY: of the server's threads only those that burn opt in, for the length of their computation, which uses its own
 // memory and nothing of the OS thread's (`examples/src/demo/burn.rs`). The load generator has no green threads.
@@ -21,27 +20,5 @@ use bast_benches::preempt::{self, Options};
 static ALLOCATOR: YieldingAlloc<System> = unsafe { YieldingAlloc::new(System) };
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(why) => {
-            eprintln!("preempt: {why}");
-            return ExitCode::from(2);
-        }
-    };
-    if options.help {
-        print!("{}", preempt::HELP);
-        return ExitCode::SUCCESS;
-    }
-    let done: io::Result<bool> = match &options.role {
-        Some(role) => preempt::serve(role, &options).map(|()| true),
-        None => preempt::measure(&options),
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("preempt: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::exit("preempt", preempt::run(std::env::args().skip(1)))
 }

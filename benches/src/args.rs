@@ -64,8 +64,8 @@ cargo bench --bench http -- OPTIONS      (paths are relative to benches/)
 
 measuring
   --mode M[,M...]      workloads (keepalive,pipelined), or all
-  --server S[,S...]    floor, bast, bast-logged, threads, green: our servers, the first being what the others are
-                       compared with; one named twice shows the noise (floor,bast)
+  --server S[,S...]    floor, bast, bast-limited, bast-unlimited, bast-logged, threads, green: our servers, the first
+                       being what the others are compared with; one named twice shows the noise (floor,bast)
   --peer 'NAME IP:PORT COMMAND'
                        another server, in the same rounds; {root} is the directory of the static files
   --rounds N           interleaved rounds at least (25)

@@ -14,13 +14,14 @@
 //! machine  procstat  memory   what we run on; what CPU time and memory a process has used
 //! servers                  which servers are measured, and their processes
 //! rounds  tool             how they are measured
-//! args  report             how that is asked for and shown
-//! threads  preempt  longpoll   the benches of these names: what they measure and their command lines
+//! args  report  program    how that is asked for and shown
+//! threads  preempt  slowloris  soak  codec  longpoll   one bench each: what it measures and its command line
 //! ```
 
 pub mod answer;
 pub mod args;
 pub mod blocking;
+pub mod codec;
 pub mod floor;
 pub mod green_threads;
 pub mod load;
@@ -32,10 +33,13 @@ pub mod os_threads;
 pub mod preempt;
 pub mod probe;
 pub mod procstat;
+pub mod program;
 pub mod report;
 pub mod response;
 pub mod rounds;
 pub mod servers;
+pub mod slowloris;
+pub mod soak;
 pub mod sys;
 pub mod threads;
 pub mod tool;

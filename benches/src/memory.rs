@@ -1,4 +1,4 @@
-//! What memory this process takes, page tables included.
+//! What memory a process takes, page tables included.
 //!
 //! A parked thread is little more than a page of stack, so its share of the page tables (and of the guard
 //! markers in them) counts: the resident set alone would flatter.
@@ -22,9 +22,17 @@ impl Footprint {
     /// # Errors
     /// Where `/proc` is not mounted.
     pub fn of_this_process() -> io::Result<Footprint> {
+        Footprint::of(std::process::id())
+    }
+
+    /// That of process `pid`.
+    ///
+    /// # Errors
+    /// Where it has ended, or is another user's.
+    pub fn of(pid: u32) -> io::Result<Footprint> {
         Ok(Footprint {
-            pss_bytes: read("/proc/self/smaps_rollup", "Pss")?,
-            tables_bytes: read("/proc/self/status", "VmPTE")?,
+            pss_bytes: read(&format!("/proc/{pid}/smaps_rollup"), "Pss")?,
+            tables_bytes: read(&format!("/proc/{pid}/status"), "VmPTE")?,
         })
     }
 

@@ -108,6 +108,22 @@ impl Options {
     }
 }
 
+/// Runs the bench, or a role of it, as the arguments behind the program's name ask for. True if all was well.
+///
+/// # Errors
+/// A wrong argument; within, those of the measurement.
+pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, String> {
+    let options = Options::parse(args)?;
+    if options.help {
+        print!("{HELP}");
+        return Ok(Ok(true));
+    }
+    Ok(match &options.role {
+        Some(role) => serve(role, &options).map(|()| true),
+        None => measure(&options),
+    })
+}
+
 /// The two servers: what they are called, and what their burns do.
 const SERVERS: [(&str, Burns); 2] = [("give_way", Burns::GiveWay), ("keep_the_core", Burns::KeepTheCore)];
 
@@ -115,7 +131,7 @@ const SERVERS: [(&str, Burns); 2] = [("give_way", Burns::GiveWay), ("keep_the_co
 ///
 /// # Errors
 /// The server's own, or `InvalidInput` for an unknown name.
-pub fn serve(role: &str, options: &Options) -> io::Result<()> {
+fn serve(role: &str, options: &Options) -> io::Result<()> {
     sys::die_with_parent()?;
     let burns = SERVERS.iter().find(|(name, _)| *name == role).map(|(_, burns)| *burns);
     let burns =
@@ -127,7 +143,7 @@ pub fn serve(role: &str, options: &Options) -> io::Result<()> {
 ///
 /// # Errors
 /// The servers', the load generator's, and that of writing the JSON.
-pub fn measure(options: &Options) -> io::Result<bool> {
+fn measure(options: &Options) -> io::Result<bool> {
     let machine = machine::describe();
     for (key, value) in &machine {
         println!("{key}: {value}");

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bast::Runtime;
 use bast_examples::demo::{self, Burns};
-use bast_server::Server;
+use bast_server::{Limits, Server, Settings, TimeLimits};
 
 use crate::answer::Answer;
 use crate::mode::Mode;
@@ -72,6 +72,12 @@ pub fn servers() -> Vec<ServerUnderTest> {
             let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             Server::bind(args.listen)?.workers(args.workers).serve(app)
         }),
+        // With every limit there is, and with none: what limits cost.
+        ServerUnderTest::role("bast-limited", |args| {
+            let time_limits = TimeLimits { handler: Some(Duration::from_secs(30)), ..TimeLimits::default() };
+            serve_with(args, Settings { time_limits, ..Settings::default() })
+        }),
+        ServerUnderTest::role("bast-unlimited", |args| serve_with(args, unlimited())),
         ServerUnderTest::role("bast-logged", |args| {
             let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             let server = Server::bind(args.listen)?;
@@ -84,6 +90,40 @@ pub fn servers() -> Vec<ServerUnderTest> {
             green_threads::serve(args.listen, args.workers, reference_answer(args)?)
         }),
     ]
+}
+
+fn serve_with(args: &RoleArgs, settings: Settings) -> io::Result<()> {
+    let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
+    Server::bind(args.listen)?.with(Settings { workers: Some(args.workers), ..settings }).serve(app)
+}
+
+/// No limit that can be lifted.
+fn unlimited() -> Settings {
+    let for_ever = Duration::MAX;
+    Settings {
+        limits: Limits {
+            request_line_bytes_max: usize::MAX,
+            head_bytes_max: usize::MAX,
+            fields_max: usize::MAX,
+            body_bytes_max: u64::MAX,
+            chunk_overhead_bytes_max: usize::MAX,
+            requests_per_connection_max: u32::MAX,
+            connections_max: usize::MAX,
+            connections_per_address_max: usize::MAX,
+            ..Limits::default()
+        },
+        time_limits: TimeLimits {
+            head: for_ever,
+            keep_alive_idle: for_ever,
+            body: for_ever,
+            body_bytes_per_second_min: 0,
+            write: for_ever,
+            write_bytes_per_second_min: 0,
+            handler: None,
+            linger: for_ever,
+        },
+        ..Settings::default()
+    }
 }
 
 /// The servers of these names, in their order. One that is named again is measured again, as `NAME-2`: how
@@ -259,6 +299,12 @@ impl Running {
             thread::sleep(LOOK_AGAIN);
         }
         Ok(())
+    }
+
+    /// The process that was started: the server itself, unless it runs under another program.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// CPU time used by it and its child processes.

@@ -2,6 +2,9 @@
 //! besides lives here, where the tests and benches can reach it too.
 #![forbid(unsafe_code)]
 
+pub mod arguments;
 pub mod demo;
+pub mod echo;
+pub mod gateway;
 pub mod logger;
 pub mod side_runtime;

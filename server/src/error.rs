@@ -10,9 +10,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use crate::http1::head::Refusal;
+use crate::http1::reader::BodyError;
 use crate::message::Status;
 use crate::presence::Gone;
+use crate::printable::Printable;
 use crate::response::{IntoResponse, Response};
 
 /// A failed request: the status to answer with, what to tell the client, and why.
@@ -123,7 +124,7 @@ impl fmt::Debug for Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         if self.status.is_server_error() && !self.source().is_some_and(|cause| cause.is::<Gone>()) {
-            log::error!("handler failed: {self:?}");
+            log::error!("handler failed: {}", Printable(format_args!("{self:?}")));
         }
         Response::text(format!("{self}\n")).with_status(self.status)
     }
@@ -138,40 +139,10 @@ impl<R: IntoResponse, E: Into<Error>> IntoResponse for Result<R, E> {
     }
 }
 
-/// Why the body of a request could not be read: carried inside an [`io::Error`], because bodies are read by
-/// [`std::io::Read`].
-#[derive(Debug)]
-pub(crate) struct BodyError(Refusal);
-
-impl BodyError {
-    /// The refusal, as what `Read` returns.
-    pub(crate) fn refused(refusal: Refusal) -> io::Error {
-        io::Error::new(io::ErrorKind::InvalidData, BodyError(refusal))
-    }
-
-    /// The client closed or fell silent within its body.
-    pub(crate) fn cut_off(cause: io::ErrorKind) -> io::Error {
-        let refusal = match cause {
-            io::ErrorKind::TimedOut => {
-                Refusal { status: Status::REQUEST_TIMEOUT, reason: "request body did not arrive in time" }
-            }
-            _ => Refusal { status: Status::BAD_REQUEST, reason: "request body cut off" },
-        };
-        io::Error::new(cause, BodyError(refusal))
-    }
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.reason)
-    }
-}
-
-impl StdError for BodyError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::head::Refusal;
 
     #[test]
     fn a_failed_body_keeps_its_status_through_the_question_mark() {

@@ -3,7 +3,8 @@
 
 use std::io;
 
-use crate::middleware::{Next, With};
+use crate::constant::Constant;
+use crate::middleware::{Middleware, With};
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 
@@ -32,22 +33,23 @@ pub trait Handler: Send + Sync + 'static {
         Ok(())
     }
 
-    /// This handler inside of a middleware: a function that is given each request and the rest of the way.
+    /// This handler inside of a [middleware](crate::middleware), which is given each request and the rest of the way.
     ///
     /// What is added last is outermost. A panic of the handler passes through every middleware and becomes a 500
-    /// outside of them: they see no response and cannot change that one.
+    /// outside of them, unless [`CatchPanic`](crate::middleware::CatchPanic) is among them: they see no response and
+    /// cannot change that one.
     ///
     /// ```
-    /// use bast_server::{Handler, Request, Router};
+    /// use bast_server::{Handler, Next, Request, Router};
     /// let app = Router::new().get("/", |_: &mut Request| "hello");
-    /// let app = app.with(|request, next| next.run(request).with_header("X-Frame-Options", "DENY"));
+    /// let app = app.with(|request: &mut Request, next: Next| {
+    ///     next.run(request).with_header("X-Frame-Options", "DENY")
+    /// });
     /// # let _ = app;
     /// ```
-    fn with<F, R>(self, middleware: F) -> With<Self, F>
+    fn with<M: Middleware>(self, middleware: M) -> With<Self, M>
     where
         Self: Sized,
-        F: Fn(&mut Request<'_>, Next<'_>) -> R + Send + Sync + 'static,
-        R: IntoResponse,
     {
         With::new(self, middleware)
     }
@@ -60,5 +62,12 @@ where
 {
     fn handle(&self, request: &mut Request<'_>) -> Response {
         self(request).into_response()
+    }
+}
+
+/// The same response to every request.
+impl Handler for &'static Constant {
+    fn handle(&self, _: &mut Request<'_>) -> Response {
+        self.into_response()
     }
 }

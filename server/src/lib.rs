@@ -33,31 +33,52 @@
 //! is info or a warning; what a client did wrong is debug.
 #![forbid(unsafe_code)]
 
+mod admission;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod buffer;
 mod class;
+pub mod client;
 mod connection;
+#[doc(hidden)]
+pub mod constant;
+mod cookie;
 mod date;
 mod dump;
 mod error;
 mod extensions;
+mod extract;
 pub mod file;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
+pub mod html;
 mod http1;
+#[cfg(feature = "http-types")]
+pub mod http_types;
 mod limits;
 mod listener;
 mod load;
 mod message;
 mod middleware;
+mod pattern;
 mod percent;
 mod presence;
+mod printable;
+mod refusal;
 mod request;
 mod response;
 mod router;
+mod sent;
 mod server;
 mod settings;
 mod shared;
 mod shutdown;
 pub mod sse;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timeout;
 pub mod topic;
 mod transport;
@@ -65,18 +86,22 @@ mod upgrade;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
+pub use constant::Constant;
+pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
+pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
-pub use limits::Limits;
+pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
-pub use middleware::{Next, With};
+pub use middleware::{Middleware, Next, With};
 pub use presence::{Gone, Presence};
-pub use request::{BodyReader, Request};
+pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
+pub use sent::Sent;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
 pub use sse::{EventWriter, ServerEvent};

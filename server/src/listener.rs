@@ -1,23 +1,37 @@
 //! The single acceptor: accepts in bursts and hands each connection, not yet started, to where there is least to do.
 //!
-//! It keeps nothing between two connections but the state of its back-off.
+//! It keeps nothing between two connections but the state of a shortage.
+//!
+//! Note [shortage]. Where no descriptor (or no memory) is left, accept(2) fails, the connection stays in the queue, and
+//! trying again at once would fail at once. So the acceptor pauses: until a connection ends, for 5 ms at first, and for up
+//! to 320 ms when that did not help. Who waited in the queue for a whole pause in vain is told so, if that is what the
+//! settings want: the acceptor has a descriptor in reserve, which it gives up for each of them in turn.
 #![forbid(unsafe_code)]
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bast::net::TcpStream;
 use bast::{Builder, Label};
 
+use crate::admission::{NoRoom, Rarely};
 use crate::connection;
+use crate::limits::Overload;
 use crate::shared::{Live, Shared};
 
 /// Accepts until the listener is closed. Call it on a green thread.
 pub(crate) fn accept_all(shared: &Arc<Shared>) {
-    let mut trouble = Trouble::default();
+    let mut shortage = Shortage::new();
     loop {
+        if shared.admission.overload == Overload::Wait {
+            let admission = &shared.admission;
+            admission
+                .departures
+                .wait_until(|| shared.is_stopping() || admission.has_room(shared.load.total()));
+        }
         let admitted = match shared.listener.accept() {
             Ok((stream, peer)) => admit(shared, stream, peer),
             Err(error) => match consequence(&error) {
@@ -27,19 +41,29 @@ pub(crate) fn accept_all(shared: &Arc<Shared>) {
             },
         };
         match admitted {
-            Ok(()) => trouble.is_over(),
-            Err(error) => bast::sleep(trouble.pause_after(&error)),
+            Ok(()) => shortage.is_over(shared),
+            Err(error) => shortage.endure(shared, &error),
         }
     }
 }
 
-/// Makes a connection's thread.
+/// Makes a connection's thread, or turns the client away where there is no room for it.
 ///
 /// # Errors
 /// No thread could be made; the connection is closed.
 pub(crate) fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     let index = shared.load.least(bast::capability().index());
-    let live = Live::new(shared, index);
+    let live = match Live::new(shared, index, peer.ip()) {
+        Ok(live) => live,
+        Err(no_room) => {
+            let reason = match no_room {
+                NoRoom::InAll => "as many connections as Limits::connections_max",
+                NoRoom::ForClient => "as many of one client as Limits::connections_per_address_max",
+            };
+            shared.refusals.refuse(stream, reason);
+            return Ok(());
+        }
+    };
     // Preferred, not bound to: what is queued behind a busy core may be started by an idle one.
     // Not switched at allocations, whatever the runtime's default: the server's own code borrows what the connections of
     // a core share, and may allocate meanwhile. A handler opts in for what it computes (`bast::alloc::preemptible`).
@@ -88,31 +112,83 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest pause: how late a connection may be accepted once the trouble is over.
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
-/// How long the current trouble has lasted, in doublings of the pause.
-#[derive(Debug, Default)]
-struct Trouble {
+/// How many clients are turned away after one pause, at the most: some milliseconds of work.
+const REFUSED_MAX: usize = 256;
+
+/// What the acceptor does while it cannot accept; see Note [shortage].
+#[derive(Debug)]
+struct Shortage {
+    /// The pause after the next failure; none outside of a shortage.
     pause: Option<Duration>,
+    /// The last pause was over before any connection had ended.
+    in_vain: bool,
+    /// The log was told of the beginning, and is to be told of the end.
+    said: bool,
+    log: Rarely,
+    reserve: Option<UnixDatagram>,
 }
 
-impl Trouble {
-    /// How long to wait now. The log hears of the beginning only.
-    fn pause_after(&mut self, error: &io::Error) -> Duration {
-        let pause = match self.pause {
-            Some(pause) => (pause * 2).min(PAUSE_MAX),
-            None => {
-                log::error!("cannot accept connections for now: {error}");
-                PAUSE_MIN
-            }
-        };
-        self.pause = Some(pause);
+impl Shortage {
+    fn new() -> Shortage {
+        Shortage { pause: None, in_vain: false, said: false, log: Rarely::default(), reserve: reserve() }
+    }
+
+    /// Pauses after an accept that failed.
+    fn endure(&mut self, shared: &Shared, error: &io::Error) {
+        let departures = &shared.admission.departures;
+        if self.pause.is_none() && self.log.is_due(bast::time::coarse_unix_seconds()) {
+            log::error!("cannot accept connections for now: {error}");
+            self.said = true;
+        }
+        if self.in_vain && shared.admission.overload == Overload::Refuse {
+            self.refuse_queue(shared, error);
+        }
+        departures.set_awaited(true);
+        let pause = self.next_pause();
+        self.in_vain = !shared.is_stopping() && !departures.wait(pause);
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = self.pause.unwrap_or(PAUSE_MIN);
+        self.pause = Some((pause * 2).min(PAUSE_MAX));
         pause
     }
 
-    fn is_over(&mut self) {
-        if self.pause.take().is_some() {
+    /// Turns away who waits in the queue, one at a time, with the descriptor in reserve.
+    fn refuse_queue(&mut self, shared: &Shared, error: &io::Error) {
+        let reason = error.to_string();
+        self.reserve = None;
+        for _ in 0..REFUSED_MAX {
+            match shared.listener.try_accept() {
+                Ok(Some((stream, _))) => shared.refusals.refuse_at_once(&stream, &reason),
+                Err(error) if concerns_one_connection(&error) => {}
+                // Nobody waits; or somebody else has taken the descriptor.
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.reserve = reserve();
+    }
+
+    /// An accept succeeded.
+    fn is_over(&mut self, shared: &Shared) {
+        if self.pause.take().is_none() {
+            return;
+        }
+        self.in_vain = false;
+        shared.admission.departures.set_awaited(false);
+        if self.reserve.is_none() {
+            self.reserve = reserve();
+        }
+        if std::mem::take(&mut self.said) {
             log::info!("connections are accepted again");
         }
     }
+}
+
+/// A descriptor to give up when none is left. A socket of its own: a duplicate of another descriptor would not help
+/// where the system has no more open files (ENFILE), and a device need not be there (chroot).
+fn reserve() -> Option<UnixDatagram> {
+    UnixDatagram::unbound().ok()
 }
 
 #[cfg(test)]
@@ -134,12 +210,9 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_a_bound_and_start_anew_after_a_success() {
-        let mut trouble = Trouble::default();
-        let error = io::Error::other("too many open files");
-        let pauses: Vec<u128> = (0..9).map(|_| trouble.pause_after(&error).as_millis()).collect();
+    fn pauses_double_up_to_a_bound() {
+        let mut shortage = Shortage::new();
+        let pauses: Vec<u128> = (0..9).map(|_| shortage.next_pause().as_millis()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 320, 320]);
-        trouble.is_over();
-        assert_eq!(trouble.pause_after(&error), PAUSE_MIN);
     }
 }

@@ -197,9 +197,13 @@ impl Status {
         (500..600).contains(&self.0)
     }
 
-    /// May a response with this status carry a body at all? RFC 9112 §6.3, first rule.
+    /// May a response with this status carry a body at all? RFC 9112 §6.3, first rule; RFC 9110 §15.3.6.
+    #[inline]
     pub(crate) fn allows_body(self) -> bool {
-        !self.is_informational() && self != Status::NO_CONTENT && self != Status::NOT_MODIFIED
+        !self.is_informational()
+            && self != Status::NO_CONTENT
+            && self != Status::RESET_CONTENT
+            && self != Status::NOT_MODIFIED
     }
 }
 

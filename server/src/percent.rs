@@ -30,6 +30,23 @@ fn decode_bytes(text: &[u8], plain: impl Fn(u8) -> u8) -> Option<Cow<'static, st
     String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
+/// Encodes a key or value of a form (`application/x-www-form-urlencoded` in the URL Standard): what is neither a letter, a digit
+/// nor one of `*-._` is escaped, a space is `+`.
+#[cfg(feature = "testing")]
+pub(crate) fn encode_form(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' => encoded.push('+'),
+            b'*' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                encoded.push(char::from(byte))
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 fn hex(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }

@@ -8,18 +8,20 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use crate::buffer::Input;
-use crate::error::{BodyError, Error};
+use crate::error::Error;
 use crate::extensions::Extensions;
-use crate::http1::body::{RequestBody, Step};
-use crate::http1::encode::CONTINUE;
+use crate::http1::body::RequestBody;
+use crate::http1::encode;
+use crate::http1::reader::BodyReader;
 use crate::http1::wire::Wire;
-use crate::message::{Method, Version, list};
+use crate::message::{Method, Status, Version, list};
+use crate::pattern::{self, PARAMS_MAX};
 use crate::percent;
 use crate::presence::Presence;
-use crate::timeout::Phase;
+use crate::response::may_be_set;
+use crate::sent::{Extras, Sent};
 
 /// A request, while its handler runs.
 pub struct Request<'c> {
@@ -31,10 +33,16 @@ pub struct Request<'c> {
     /// The client waits for a 100 before it sends the body.
     expects_continue: &'c mut bool,
     peer: &'c Option<SocketAddr>,
-    /// What the router found, if there are any.
-    params: Option<Params>,
+    /// Where in the path the handler is mounted.
+    mount_at: usize,
+    /// The prefix of that mount; empty without one.
+    mount: &'static str,
+    /// The pattern of the route.
+    route: Option<&'static str>,
+    /// Where the values of its parameters are in the path, if it has any.
+    params: Option<ParamValues>,
     /// Nearly always none.
-    extensions: Option<Box<Extensions>>,
+    extras: Option<Box<Extras>>,
 }
 
 impl<'c> Request<'c> {
@@ -47,7 +55,19 @@ impl<'c> Request<'c> {
         expects_continue: &'c mut bool,
         peer: &'c Option<SocketAddr>,
     ) -> Request<'c> {
-        Request { wire, input, body, head_at, expects_continue, peer, params: None, extensions: None }
+        Request {
+            wire,
+            input,
+            body,
+            head_at,
+            expects_continue,
+            peer,
+            mount_at: 0,
+            mount: "",
+            route: None,
+            params: None,
+            extras: None,
+        }
     }
 
     /// The bytes that the spans of the head refer to.
@@ -174,29 +194,110 @@ impl<'c> Request<'c> {
     /// # Errors
     /// A 400 where the path has a malformed escape or is not UTF-8, a 500 where the route has no such parameter.
     pub fn param_text(&self, name: &str) -> Result<Cow<'_, str>, Error> {
-        let Some((from, to)) = self.params.as_ref().and_then(|params| params.get(name)) else {
+        let index = self.route.and_then(|route| pattern::names(route).position(|known| known == name));
+        let Some((index, values)) = index.zip(self.params.as_ref()) else {
             return Err(Error::from(io::Error::other(format!("the route has no parameter {name:?}"))));
         };
-        percent::decode(&self.path()[from..to])
+        let (from, to) = values[index];
+        percent::decode(&self.path()[from as usize..to as usize])
             .ok_or_else(|| Error::bad_request(format!("path parameter {name:?} is malformed")))
     }
 
-    /// Keeps what the router found.
-    pub(crate) fn set_params(&mut self, params: Params) {
+    /// The pattern of the route that answers this request, with the prefixes that it is nested in: what to group metrics and
+    /// log lines by, where paths would be too many. A router sets it, so that a middleware inside of the router
+    /// finds it, and one around the router after the handler has returned; `None` where no route fits.
+    ///
+    /// ```
+    /// use bast_server::{Handler, Next, Request, Router};
+    /// let app = Router::new().get("/users/{id}", |_: &mut Request| "a user");
+    /// let app = app.with(|request: &mut Request, next: Next| {
+    ///     let response = next.run(request);
+    ///     log::info!("{:?}", request.route()); // Some("/users/{id}")
+    ///     response
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn route(&self) -> Option<&'static str> {
+        self.route
+    }
+
+    /// The path below the [mount](crate::Router::mount) that the handler is in, percent-encoded as it was sent: with a mount at
+    /// `/static` the path `/static/a.css` has `/a.css`, and `/static` has the empty string. Without a mount it is the
+    /// whole path.
+    #[must_use]
+    pub fn subpath(&self) -> &str {
+        &self.path()[self.mount_at..]
+    }
+
+    /// Where the subpath begins.
+    #[inline]
+    pub(crate) fn mount_at(&self) -> usize {
+        self.mount_at
+    }
+
+    /// A router has found this route.
+    #[inline]
+    pub(crate) fn set_route(&mut self, route: &'static str) {
+        self.route = Some(if self.mount.is_empty() { route } else { pattern::joined(self.mount, route) });
+    }
+
+    /// The parameters of the route in their order: names, and values as they stand in the path.
+    #[cfg(feature = "json")]
+    pub(crate) fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        let names = self.route.into_iter().flat_map(pattern::names);
+        let values = self.params.iter().flatten();
+        names.zip(values).map(|(name, &(from, to))| (name, &self.path()[from as usize..to as usize]))
+    }
+
+    /// It has these parameters.
+    pub(crate) fn set_params(&mut self, params: ParamValues) {
         self.params = Some(params);
+    }
+
+    /// Runs what is mounted at `prefix`, which ends at `at` of the path.
+    pub(crate) fn within_mount<R>(
+        &mut self,
+        prefix: &'static str,
+        at: usize,
+        body: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let outer = (self.mount, self.mount_at);
+        self.mount = if self.mount.is_empty() { prefix } else { pattern::joined(self.mount, prefix) };
+        self.mount_at = at;
+        let result = body(self);
+        // The route stays, for those who look at it from outside; the path is theirs again.
+        (self.mount, self.mount_at) = outer;
+        result
     }
 
     /// The values that middleware and handlers left with this request, by their types.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         const NONE: &Extensions = &Extensions::new();
-        self.extensions.as_deref().unwrap_or(NONE)
+        self.extras.as_ref().map_or(NONE, |extras| &extras.extensions)
     }
 
-    /// The same, to be changed. They are dropped with the request.
+    /// The same, to be changed. They are dropped when the response has been sent.
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        self.extensions.get_or_insert_default()
+        &mut self.extras.get_or_insert_default().extensions
+    }
+
+    /// Calls `observer` when nothing more of the response will be sent, whatever became of it: also where the handler
+    /// panicked, the body broke off or the connection was killed.
+    ///
+    /// It runs on the connection's thread, possibly while that unwinds: it should neither wait nor panic.
+    pub fn on_sent(&mut self, observer: impl FnOnce(&Sent<'_>) + 'static) {
+        self.extras.get_or_insert_default().observers.push(Box::new(observer));
+    }
+
+    /// What outlives the handler, if there is anything.
+    #[inline]
+    pub(crate) fn take_extras(&mut self) -> Option<Box<Extras>> {
+        let mut extras = self.extras.take()?;
+        extras.route = self.route;
+        Some(extras)
     }
 
     /// Replaces [`Limits::body_bytes_max`](crate::Limits::body_bytes_max) for this request, upwards or downwards: an
@@ -252,6 +353,76 @@ impl<'c> Request<'c> {
     pub fn read_text(&mut self) -> Result<String, Error> {
         String::from_utf8(self.read_body()?).map_err(|_| Error::bad_request("request body is not UTF-8"))
     }
+
+    /// The fields behind a chunked body (trailers, RFC 9110 §6.5), in their order: none before the body was read to its
+    /// end. Names as sent, values without the white space around them.
+    ///
+    /// They are apart from the [`headers`](Request::headers), and what means something only ahead of a body (framing,
+    /// routing, authentication, caching, content) is not among them. They count towards
+    /// [`Limits::chunk_overhead_bytes_max`](crate::Limits::chunk_overhead_bytes_max), and there are at most 100.
+    pub fn trailers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.body.trailers()
+    }
+
+    /// The value of the first trailer with this name, in any case of letters: `None` where it is absent, not UTF-8, or
+    /// the body was not read to its end.
+    #[must_use]
+    pub fn trailer(&self, name: &str) -> Option<&str> {
+        let found = self.trailers().find(|(field, _)| field.eq_ignore_ascii_case(name));
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+    }
+
+    /// Sends `100 Continue` to a client that waits for it before it sends the body; nothing to any other.
+    ///
+    /// The first read of the body does the same. Said earlier, the body is on its way while the handler does something else; not
+    /// said, and nothing read, the body is refused by the response (RFC 9110 §10.1.1), and the connection is closed.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn send_continue(&mut self) -> io::Result<()> {
+        self.body().ask()
+    }
+
+    /// Sends a `103 Early Hints` (RFC 8297) with these values of `Link`: what the client may fetch while the handler works on
+    /// the response.
+    ///
+    /// ```
+    /// use bast_server::{Error, Request, Response};
+    /// fn page(request: &mut Request) -> Result<Response, Error> {
+    ///     request.early_hints(&["</style.css>; rel=preload; as=style"])?;
+    ///     Ok(Response::html("<link rel=stylesheet href=/style.css>"))
+    /// }
+    /// # let _ = page;
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send_interim`](Request::send_interim).
+    pub fn early_hints(&mut self, links: &[&str]) -> io::Result<()> {
+        let fields: Vec<(&str, &str)> = links.iter().map(|link| ("Link", *link)).collect();
+        self.send_interim(Status::EARLY_HINTS, &fields)
+    }
+
+    /// Sends an interim response (RFC 9110 §15.2) at once: a status from 102 to 199 and fields that say something before the
+    /// response does. A client of HTTP/1.0 does not know such; to it nothing is sent.
+    ///
+    /// # Errors
+    /// `InvalidInput` for any other status (100 is [`send_continue`](Request::send_continue), 101 is
+    /// [`Response::upgrade`](crate::Response::upgrade)), and for fields that [`with_header`](crate::Response::with_header)
+    /// would not accept; nothing is sent then. Else the client is gone.
+    pub fn send_interim(&mut self, status: Status, fields: &[(&str, &str)]) -> io::Result<()> {
+        let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        if !(102..200).contains(&status.code()) {
+            return refused("this status is no interim response");
+        }
+        if !fields.iter().all(|(name, value)| may_be_set(name, value)) {
+            return refused("an interim response cannot have such a field");
+        }
+        if self.version() == Version::Http10 {
+            return Ok(());
+        }
+        encode::push_interim(status, fields, &mut self.wire.output().bytes);
+        self.wire.flush()
+    }
 }
 
 impl fmt::Debug for Request<'_> {
@@ -265,103 +436,5 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-/// Most parameters that one route may have.
-pub(crate) const PARAMS_MAX: usize = 8;
-
-/// The parameters of a route: names shared with it, and where their values lie in the path.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Params {
-    pub(crate) names: Option<Arc<[Box<str>]>>,
-    pub(crate) values: [(u32, u32); PARAMS_MAX],
-}
-
-impl Params {
-    fn get(&self, name: &str) -> Option<(usize, usize)> {
-        let index = self.names.as_ref()?.iter().position(|known| **known == *name)?;
-        let (from, to) = self.values[index];
-        Some((from as usize, to as usize))
-    }
-}
-
-/// The body of a request, as a blocking reader that ends where the body ends.
-///
-/// Errors of the body (malformed, too large, cut off, too slow) come as [`io::Error`]; turned into an
-/// [`Error`] by `?` they are answered by 400, 413 or 408.
-pub struct BodyReader<'r> {
-    wire: &'r Wire,
-    input: &'r mut Input,
-    body: &'r mut RequestBody,
-    expects_continue: &'r mut bool,
-    /// What must stay in the input: the head.
-    keep: usize,
-}
-
-/// From this size on a read goes to the caller's memory without passing the input buffer.
-const DIRECT_READ_BYTES_MIN: usize = 4 << 10;
-
-impl BodyReader<'_> {
-    /// Waits for more of the body: into `direct` if given, else into the input buffer.
-    fn receive(&mut self, direct: Option<&mut [u8]>) -> io::Result<usize> {
-        if *self.expects_continue {
-            *self.expects_continue = false;
-            self.wire.output().bytes.extend_from_slice(CONTINUE);
-            self.wire.flush()?;
-        }
-        let received = self.wire.in_phase(Phase::Body, || match direct {
-            Some(buffer) => self.wire.read(buffer),
-            None => self.wire.fill(self.input, self.keep),
-        });
-        match received {
-            Ok(0) => {
-                self.body.break_off();
-                Err(BodyError::cut_off(io::ErrorKind::UnexpectedEof))
-            }
-            Ok(count) => Ok(count),
-            Err(error) => {
-                self.body.break_off();
-                Err(BodyError::cut_off(error.kind()))
-            }
-        }
-    }
-}
-
-impl Read for BodyReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let (framing, step) = self.body.step(self.input.unread()).map_err(BodyError::refused)?;
-            self.input.consume(framing);
-            match step {
-                Step::Done => return Ok(0),
-                Step::Data(left) => {
-                    let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    let unread = self.input.unread();
-                    let count = if unread.is_empty() && want >= DIRECT_READ_BYTES_MIN {
-                        self.receive(Some(&mut buffer[..want]))?
-                    } else if unread.is_empty() {
-                        self.receive(None)?;
-                        continue;
-                    } else {
-                        let count = want.min(unread.len());
-                        buffer[..count].copy_from_slice(&unread[..count]);
-                        self.input.consume(count);
-                        count
-                    };
-                    self.body.took(count);
-                    return Ok(count);
-                }
-                Step::More => {
-                    self.receive(None)?;
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Debug for BodyReader<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BodyReader").field("body", &self.body).finish_non_exhaustive()
-    }
-}
+/// Where the values of a route's parameters are in the path, in their order: from and to, in bytes.
+pub(crate) type ParamValues = [(u32, u32); PARAMS_MAX];

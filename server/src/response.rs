@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 use crate::buffer;
 use crate::class::{is_field_value, is_token};
+use crate::constant::Constant;
+use crate::http1::reader::BodyReader;
 use crate::http1::stream::BodyWriter;
 use crate::message::Status;
 use crate::upgrade::{Upgrade, Upgraded};
@@ -31,6 +33,8 @@ pub struct Response {
     headers: HeaderBlock,
     body: Body,
     close: bool,
+    /// What was prepared for just this media type and this body.
+    constant: Option<&'static Constant>,
     /// The first header that could not be accepted; such a response is answered as a 500 instead.
     refused: Option<Box<str>>,
 }
@@ -41,7 +45,8 @@ impl Response {
     /// A response with this status, no fields and no body.
     #[must_use]
     pub fn new(status: Status) -> Response {
-        Response { status, headers: HeaderBlock::default(), body: Body::Empty, close: false, refused: None }
+        let headers = HeaderBlock::default();
+        Response { status, headers, body: Body::Empty, close: false, constant: None, refused: None }
     }
 
     /// A `200 OK` with this body, of this media type.
@@ -60,7 +65,28 @@ impl Response {
     #[inline]
     fn of_type(content_type: Cow<'static, str>, body: Bytes) -> Response {
         let headers = HeaderBlock { content_type: Some(content_type), lines: String::new() };
-        Response { status: Status::OK, headers, body: Body::Bytes(body), close: false, refused: None }
+        let body = Body::Bytes(body);
+        Response { status: Status::OK, headers, body, close: false, constant: None, refused: None }
+    }
+
+    /// A `200 OK` with a body of several parts, of this media type.
+    ///
+    /// They are sent one behind the other without being put together first: one gathered write for up to 1,024 of them. What
+    /// is shared ([`Bytes::Shared`]) is in memory once, however many connections it is being sent to.
+    ///
+    /// ```
+    /// use bast_server::{Bytes, Response};
+    /// use std::sync::Arc;
+    /// let page: Arc<[u8]> = Arc::from(&b"<p>the same for all</p>"[..]);
+    /// let response = Response::parts("text/html", [Bytes::from("<h1>Hello</h1>"), page.into()]);
+    /// # let _ = response;
+    /// ```
+    #[must_use]
+    pub fn parts(
+        content_type: impl Into<Cow<'static, str>>,
+        parts: impl IntoIterator<Item = Bytes>,
+    ) -> Response {
+        Response::bytes(content_type, "").with_body(Body::Parts(parts.into_iter().collect()))
     }
 
     /// A `200 OK` with plain text in UTF-8.
@@ -80,16 +106,45 @@ impl Response {
     /// `produce` runs on the connection's thread after the handler has returned, and not at all for a HEAD request.
     /// What it writes is gathered; it is sent when the buffer is full, when it calls
     /// [`flush`](std::io::Write::flush), and whenever its thread waits for anything. If it returns an error or
-    /// panics, the connection is broken off, so that the client cannot take the part for the whole; only a client of
-    /// HTTP/1.0, to which the end of the connection is the end of the body, cannot tell.
+    /// panics, the connection is broken off, so that the client cannot take the part for the whole: without the last chunk,
+    /// short of the length, or by a reset where the end of the connection is the end of the body (HTTP/1.0).
     #[must_use]
     pub fn stream(
         content_type: impl AsRef<str>,
         produce: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + 'static,
     ) -> Response {
-        let mut response = Response::new(Status::OK).with_header("Content-Type", content_type);
-        response.body = Body::Stream(StreamBody { length: None, produce: Box::new(produce) });
-        response
+        Response::producing(
+            content_type,
+            StreamBody { length: None, reads_request: false, produce: Box::new(|_, body| produce(body)) },
+        )
+    }
+
+    fn producing(content_type: impl AsRef<str>, body: StreamBody) -> Response {
+        Response::new(Status::OK).with_header("Content-Type", content_type).with_body(Body::Stream(body))
+    }
+
+    /// A `200 OK` whose body `converse` writes while it reads the body of the request: full duplex. An echo, a
+    /// translation, a call that streams both ways.
+    ///
+    /// Everything said of [`stream`](Response::stream) holds. A client that waits for `100 Continue` is sent it before the
+    /// response begins. What is written goes out before a read waits for the client, so neither waits for the other in vain;
+    /// but a client that sends all of a large body before it reads anything fills the buffers on the way, and is
+    /// dropped at [`TimeLimits::write`](crate::TimeLimits::write). What is left of the request's body is dropped as usual.
+    ///
+    /// ```
+    /// use bast_server::{Request, Response, Router};
+    /// let app = Router::new().post("/echo", |_: &mut Request| {
+    ///     Response::duplex("application/octet-stream", |body, out| std::io::copy(body, out).map(drop))
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn duplex(
+        content_type: impl AsRef<str>,
+        converse: impl FnOnce(&mut BodyReader<'_>, &mut BodyWriter<'_>) -> io::Result<()> + 'static,
+    ) -> Response {
+        let produce = Box::new(converse);
+        Response::producing(content_type, StreamBody { length: None, reads_request: true, produce })
     }
 
     /// The same where the length in bytes is known beforehand. Writing more is an error for the writer, writing less
@@ -207,17 +262,27 @@ impl Response {
     }
 
     fn put(&mut self, name: &str, value: &str, replace: bool) {
-        if is_token(name.as_bytes()) && is_field_value(value.as_bytes()) && !is_reserved(name) {
+        if may_be_set(name, value) {
+            if self.constant.is_some() && name.eq_ignore_ascii_case(CONTENT_TYPE) {
+                self.constant = None;
+            }
             self.headers.put(name, value, replace);
         } else if self.refused.is_none() {
             self.refused = Some(name.escape_debug().collect());
         }
     }
 
+    /// Spoils the response because of a field that was not let in; `what` says which and why.
+    pub(crate) fn refuse(mut self, what: &str) -> Response {
+        self.refused.get_or_insert_with(|| what.into());
+        self
+    }
+
     /// Sets the body; the header fields stay as they are.
     #[must_use]
     pub fn with_body(mut self, body: Body) -> Response {
         self.body = body;
+        self.constant = None;
         self
     }
 
@@ -250,9 +315,21 @@ impl Response {
         &self.headers
     }
 
+    /// What was prepared of this response.
+    #[inline]
+    pub(crate) fn constant(&self) -> Option<&'static Constant> {
+        self.constant
+    }
+
     /// Takes the body out, to be sent.
     pub(crate) fn take_body(&mut self) -> Body {
+        self.constant = None;
         mem::replace(&mut self.body, Body::Empty)
+    }
+
+    /// Is the body of the request read while this one is written?
+    pub(crate) fn reads_request(&self) -> bool {
+        matches!(&self.body, Body::Stream(stream) if stream.reads_request)
     }
 
     pub(crate) fn closes(&self) -> bool {
@@ -288,6 +365,11 @@ impl Response {
     }
 }
 
+/// May a handler set this field? It is well-formed, and not the server's own.
+pub(crate) fn may_be_set(name: &str, value: &str) -> bool {
+    is_token(name.as_bytes()) && is_field_value(value.as_bytes()) && !is_reserved(name)
+}
+
 /// Is this field the server's own? Their lengths sort out most others.
 fn is_reserved(name: &str) -> bool {
     let reserved: &[&str] = match name.len() {
@@ -310,6 +392,8 @@ pub enum Body {
     Empty,
     /// These bytes.
     Bytes(Bytes),
+    /// These bytes, one part behind the other.
+    Parts(Vec<Bytes>),
     /// A part of an open file.
     File(FilePart),
     /// What a function writes while it is sent.
@@ -329,14 +413,16 @@ pub struct FilePart {
     pub len: u64,
 }
 
-/// A body that is produced while it is sent; made by [`Response::stream`].
+/// A body that is produced while it is sent; made by [`Response::stream`] and [`Response::duplex`].
 pub struct StreamBody {
     pub(crate) length: Option<u64>,
+    /// It reads the body of the request.
+    pub(crate) reads_request: bool,
     pub(crate) produce: Producer,
 }
 
 /// What writes a streamed body.
-pub(crate) type Producer = Box<dyn FnOnce(&mut BodyWriter<'_>) -> io::Result<()>>;
+pub(crate) type Producer = Box<dyn FnOnce(&mut BodyReader<'_>, &mut BodyWriter<'_>) -> io::Result<()>>;
 
 impl fmt::Debug for StreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -490,6 +576,15 @@ pub trait IntoResponse {
 impl IntoResponse for Response {
     fn into_response(self) -> Response {
         self
+    }
+}
+
+impl IntoResponse for &'static Constant {
+    #[inline]
+    fn into_response(self) -> Response {
+        let body = Bytes::Static(self.body());
+        let response = Response::of_type(Cow::Borrowed(self.media_type()), body);
+        Response { constant: Some(self), ..response }
     }
 }
 

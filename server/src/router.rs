@@ -19,25 +19,42 @@ use std::sync::Arc;
 use crate::file::Files;
 use crate::handler::Handler;
 use crate::message::{Method, Status};
+use crate::middleware::{Middleware, Shared};
+use crate::pattern::{self, Segment};
 use crate::percent;
-use crate::request::{PARAMS_MAX, Params, Request};
+use crate::request::{ParamValues, Request};
 use crate::response::Response;
 
 /// A handler that chooses among handlers by method and path.
 ///
-/// Patterns begin with `/`. A segment `{name}` matches any one segment that is not empty; a last segment `{name...}`
+/// # Patterns
+/// They begin with `/`. A segment `{name}` matches any one segment that is not empty; a last segment `{name...}`
 /// matches all that is left, slashes included, or nothing. Both are read by [`Request::param`]. All else matches
-/// itself, percent-encoded or not. A trailing slash matters.
+/// itself, percent-encoded or not. A trailing slash matters. Which pattern fits is decided by the text of the path alone:
+/// a parameter that does not parse as what the handler wants is a 400 of that handler's, not a 404, and no other route
+/// is tried. (So `/users/{id}` asked for `/users/x` says that `x` is no id, not that there are no users.) A handler that finds the
+/// text well-formed and knows nothing of that name answers 404 itself ([`Error::not_found`](crate::Error::not_found)).
 ///
-/// No pattern fits: 404. The pattern has other methods: 405 with `Allow`. `HEAD` is answered by the `GET` handler
+/// # What no route answers
+/// No pattern fits: 404, or the [`fallback`](Router::fallback). The pattern has other methods: 405 with `Allow`, whose
+/// content [`method_not_allowed`](Router::method_not_allowed) may replace. `HEAD` is answered by the `GET` handler
 /// unless it has its own, `OPTIONS` by a 204 with `Allow`.
 ///
+/// # Groups
+/// [`nest`](Router::nest) puts the routes of a router below a prefix, [`mount`](Router::mount) any handler;
+/// [`wrap`](Router::wrap) puts a middleware around the routes that are there so far. A middleware around one route is
+/// [`Handler::with`], and so is one around the whole router, what it does not find included.
+///
 /// ```
+/// use bast_server::middleware::BearerAuth;
 /// use bast_server::{Error, Request, Response, Router};
 ///
+/// let api = Router::new()
+///     .get("/users/{id}", user)
+///     .wrap(BearerAuth::new("api", |token| bast_server::middleware::is_same_secret(token, "open sesame")));
 /// let app = Router::new()
 ///     .get("/", |_: &mut Request| Response::text("hello"))
-///     .get("/users/{id}", user);
+///     .nest("/api", api);
 ///
 /// fn user(req: &mut Request) -> Result<Response, Error> {
 ///     let id: u64 = req.param("id")?;
@@ -52,6 +69,8 @@ pub struct Router {
     endpoints: Vec<Endpoint>,
     /// The patterns without parameters, sorted.
     fixed: Vec<(Box<[u8]>, usize)>,
+    /// What answers where no route does, those of longer prefixes first.
+    fallbacks: Vec<Fallback>,
     /// The first directory that could not be opened, kept for `prepare`.
     fault: Option<io::Error>,
 }
@@ -76,9 +95,34 @@ struct Endpoint {
 struct Route {
     /// `None` is for every method.
     method: Option<Method<'static>>,
-    handler: Box<dyn Handler>,
-    /// Routes of one shape may name their parameters differently.
-    names: Option<Arc<[Box<str>]>>,
+    handler: Arc<dyn Handler>,
+    /// As it was given; routes of one shape may name their parameters differently.
+    pattern: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    /// It has parameters, which are kept for the handler.
+    WithParams,
+    /// A handler with all paths below this prefix, and the prefix itself.
+    Mount {
+        prefix: &'static str,
+    },
+}
+
+/// What answers below a prefix where no route does.
+struct Fallback {
+    prefix: &'static str,
+    when: When,
+    handler: Arc<dyn Handler>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    NoPattern,
+    OtherMethod,
 }
 
 impl Router {
@@ -124,7 +168,7 @@ impl Router {
     /// Answers every method of this path that no other route answers.
     #[must_use]
     pub fn any(mut self, pattern: &str, handler: impl Handler) -> Router {
-        self.insert(None, pattern, Box::new(handler));
+        self.insert(None, pattern, Arc::new(handler));
         self
     }
 
@@ -135,12 +179,12 @@ impl Router {
     /// it starts, not when a client finds it.
     #[must_use]
     pub fn route(mut self, method: Method<'static>, pattern: &str, handler: impl Handler) -> Router {
-        self.insert(Some(method), pattern, Box::new(handler));
+        self.insert(Some(method), pattern, Arc::new(handler));
         self
     }
 
     /// Answers `GET` and `HEAD` of all paths below `prefix` that no other route answers, by the files below the
-    /// directory `root`. See [`Files`] for what is served.
+    /// directory `root`: [`mount`](Router::mount) of [`Files`], which see for what is served.
     ///
     /// A directory that cannot be opened is an error of [`Server::serve`](crate::Server::serve).
     ///
@@ -148,9 +192,8 @@ impl Router {
     /// As [`route`](Router::route).
     #[must_use]
     pub fn files(mut self, prefix: &str, root: impl AsRef<Path>) -> Router {
-        let pattern = format!("{}/{{file...}}", prefix.trim_end_matches('/'));
         match Files::open(root) {
-            Ok(files) => self.any(&pattern, files.below(prefix)),
+            Ok(files) => self.mount(prefix, files),
             Err(error) => {
                 self.fault.get_or_insert(error);
                 self
@@ -158,76 +201,225 @@ impl Router {
         }
     }
 
-    fn insert(&mut self, method: Option<Method<'static>>, pattern: &str, handler: Box<dyn Handler>) {
-        let Some(path) = pattern.strip_prefix('/') else {
-            panic!("route {pattern:?} does not begin with a slash")
-        };
-        let mut names: Vec<Box<str>> = Vec::new();
+    /// Puts the routes and fallbacks of another router below a prefix, which may have parameters: `/users` of a router
+    /// nested at `/api` is `/api/users`, and its `/` is `/api`.
+    ///
+    /// ```
+    /// use bast_server::{Request, Router};
+    /// let posts = Router::new().get("/", |_: &mut Request| "all").get("/{post}", |_: &mut Request| "one");
+    /// let app = Router::new().nest("/users/{user}/posts", posts);
+    /// assert_eq!(format!("{app:?}"), r#"Router {GET /users/{}/posts, GET /users/{}/posts/{}}"#);
+    /// ```
+    ///
+    /// # Panics
+    /// As [`route`](Router::route).
+    #[must_use]
+    pub fn nest(mut self, prefix: &str, router: Router) -> Router {
+        check_prefix(prefix);
+        for route in router.endpoints.into_iter().flat_map(|endpoint| endpoint.routes) {
+            let pattern = pattern::intern(&pattern::join(prefix, route.pattern));
+            let kind = match route.kind {
+                Kind::Mount { prefix: inner } => {
+                    check_mount(prefix);
+                    Kind::Mount { prefix: pattern::intern(&pattern::join(prefix, inner)) }
+                }
+                Kind::Plain | Kind::WithParams => kind_of(pattern),
+            };
+            self.insert_route(Route { pattern, kind, ..route });
+        }
+        for fallback in router.fallbacks {
+            let prefix = pattern::intern(&pattern::join(prefix, fallback.prefix));
+            self.insert_fallback(Fallback { prefix, ..fallback });
+        }
+        self.fault = self.fault.or(router.fault);
+        self
+    }
+
+    /// Adds the routes and fallbacks of another router: [`nest`](Router::nest) without a prefix.
+    ///
+    /// # Panics
+    /// As [`route`](Router::route).
+    #[must_use]
+    pub fn merge(self, router: Router) -> Router {
+        self.nest("/", router)
+    }
+
+    /// Answers every method of `prefix` and of all paths below it that no other route answers, by one handler, which sees the
+    /// rest of the path as [`Request::subpath`]. A router that is mounted looks for its routes there.
+    ///
+    /// For a router, [`nest`](Router::nest) is better, because it shows conflicts and finds routes in one step; this is for one
+    /// that is inside of a middleware, and for all other handlers.
+    ///
+    /// ```
+    /// use bast_server::{Handler, Next, Request, Router};
+    /// let inner = Router::new().get("/status", |_: &mut Request| "well");
+    /// let app = Router::new()
+    ///     .mount("/machine", inner.with(|request: &mut Request, next: Next| next.run(request)))
+    ///     .mount("/echo", |request: &mut Request| request.subpath().to_owned());
+    /// # let _ = app;
+    /// ```
+    ///
+    /// # Panics
+    /// As [`route`](Router::route), and if the prefix has parameters.
+    #[must_use]
+    pub fn mount(mut self, prefix: &str, handler: impl Handler) -> Router {
+        check_prefix(prefix);
+        check_mount(prefix);
+        let prefix = pattern::intern(prefix.trim_end_matches('/'));
+        let below = pattern::intern(&format!("{prefix}/{{...}}"));
+        let (handler, kind): (Arc<dyn Handler>, _) = (Arc::new(handler), Kind::Mount { prefix });
+        if !prefix.is_empty() {
+            let handler = Arc::clone(&handler);
+            self.insert_route(Route { method: None, handler, pattern: prefix, kind });
+        }
+        self.insert_route(Route { method: None, handler, pattern: below, kind });
+        self
+    }
+
+    /// Puts a middleware around each route that is there so far, and around no other: not around a 404, so that
+    /// authentication for a group says nothing of paths that are nobody's. `router.with(middleware)` is around all.
+    #[must_use]
+    pub fn wrap(mut self, middleware: impl Middleware) -> Router {
+        let middleware = Arc::new(middleware);
+        for route in self.endpoints.iter_mut().flat_map(|endpoint| &mut endpoint.routes) {
+            let inner = Inner(Arc::clone(&route.handler));
+            route.handler = Arc::new(inner.with(Shared(Arc::clone(&middleware))));
+        }
+        self
+    }
+
+    /// Answers where no pattern fits, in place of the 404; the status is the handler's own affair. That of a nested router is for
+    /// the paths below its prefix; else that of the outer one counts.
+    ///
+    /// ```
+    /// use bast_server::{Request, Response, Router, Status};
+    /// let app = Router::new().fallback(|request: &mut Request| {
+    ///     Response::html("<h1>Nothing is here</h1>").with_status(Status::NOT_FOUND)
+    /// });
+    /// # let _ = app;
+    /// ```
+    ///
+    /// # Panics
+    /// If there is one already.
+    #[must_use]
+    pub fn fallback(mut self, handler: impl Handler) -> Router {
+        self.insert_fallback(Fallback { prefix: "", when: When::NoPattern, handler: Arc::new(handler) });
+        self
+    }
+
+    /// Answers where the pattern has no route for the method. The response is sent as a 405 with `Allow`, whatever its
+    /// status was.
+    ///
+    /// # Panics
+    /// If there is one already.
+    #[must_use]
+    pub fn method_not_allowed(mut self, handler: impl Handler) -> Router {
+        self.insert_fallback(Fallback { prefix: "", when: When::OtherMethod, handler: Arc::new(handler) });
+        self
+    }
+
+    fn insert(&mut self, method: Option<Method<'static>>, pattern: &str, handler: Arc<dyn Handler>) {
+        let pattern = pattern::intern(pattern);
+        assert!(!pattern.contains("{...}"), "route {pattern:?} has a malformed parameter");
+        self.insert_route(Route { method, handler, pattern, kind: kind_of(pattern) });
+    }
+
+    fn insert_route(&mut self, route: Route) {
+        let pattern = route.pattern;
         let mut node = &mut self.root;
-        let mut rest = false;
-        for segment in path.split('/') {
-            assert!(!rest, "route {pattern:?} goes on after {{...}}");
-            match segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
-                Some(name) => {
-                    rest = name.ends_with("...");
-                    let name = name.trim_end_matches("...");
-                    assert!(
-                        !name.is_empty() && !name.contains(['{', '}']),
-                        "route {pattern:?} has a malformed parameter"
-                    );
-                    assert!(
-                        names.iter().all(|known| **known != *name),
-                        "route {pattern:?} names {name:?} twice"
-                    );
-                    names.push(name.into());
-                    if !rest {
-                        node = node.param.get_or_insert_default();
-                    }
-                }
-                None => {
-                    assert!(!segment.contains(['{', '}']), "route {pattern:?} has a brace within a segment");
-                    node = node.literal_mut(segment.as_bytes());
-                }
+        let mut is_rest = false;
+        for segment in pattern::segments(pattern) {
+            match segment {
+                Segment::Literal(text) => node = node.literal_mut(text.as_bytes()),
+                Segment::Param(_) => node = node.param.get_or_insert_default(),
+                Segment::Rest(_) => is_rest = true,
             }
         }
-        assert!(names.len() <= PARAMS_MAX, "route {pattern:?} has more than {PARAMS_MAX} parameters");
-        let index = *if rest { &mut node.rest } else { &mut node.endpoint }.get_or_insert_with(|| {
+        let index = *if is_rest { &mut node.rest } else { &mut node.endpoint }.get_or_insert_with(|| {
             self.endpoints.push(Endpoint::default());
             self.endpoints.len() - 1
         });
-        if names.is_empty()
+        if !pattern.contains('{')
             && let Err(place) = self.fixed.binary_search_by(|(known, _)| (**known).cmp(pattern.as_bytes()))
         {
             self.fixed.insert(place, (pattern.as_bytes().into(), index));
         }
         let endpoint = &mut self.endpoints[index];
-        assert!(
-            endpoint.routes.iter().all(|route| route.method != method),
-            "route {pattern:?} is there twice for one method"
-        );
-        let names = (!names.is_empty()).then(|| names.into());
-        let place = if method == Some(Method::Get) { 0 } else { endpoint.routes.len() };
-        endpoint.routes.insert(place, Route { method, handler, names });
+        if let Some(known) = endpoint.routes.iter().find(|known| known.method == route.method) {
+            let method = route.method.map_or("any method", |method| method.as_str());
+            panic!(
+                "route {pattern:?} is there twice for {method}: it matches what {:?} matches",
+                known.pattern
+            );
+        }
+        let place = if route.method == Some(Method::Get) { 0 } else { endpoint.routes.len() };
+        endpoint.routes.insert(place, route);
+    }
+
+    fn insert_fallback(&mut self, fallback: Fallback) {
+        let is_same = |known: &Fallback| known.prefix == fallback.prefix && known.when == fallback.when;
+        assert!(!self.fallbacks.iter().any(is_same), "there are two fallbacks below {:?}", fallback.prefix);
+        let depth = |prefix: &str| prefix.split('/').count();
+        let shorter = |known: &Fallback| depth(known.prefix) < depth(fallback.prefix);
+        let place = self.fallbacks.iter().position(shorter).unwrap_or(self.fallbacks.len());
+        self.fallbacks.insert(place, fallback);
+    }
+}
+
+fn kind_of(pattern: &str) -> Kind {
+    if pattern.contains('{') { Kind::WithParams } else { Kind::Plain }
+}
+
+fn check_prefix(prefix: &str) {
+    assert!(prefix.starts_with('/'), "prefix {prefix:?} does not begin with a slash");
+    assert!(!prefix.contains("...}"), "prefix {prefix:?} has a {{...}}");
+}
+
+/// A router in a mount keeps its own parameters only.
+fn check_mount(prefix: &str) {
+    assert!(!prefix.contains('{'), "mount {prefix:?} has a parameter");
+}
+
+/// A route's handler, inside of a middleware.
+struct Inner(Arc<dyn Handler>);
+
+impl Handler for Inner {
+    fn handle(&self, request: &mut Request<'_>) -> Response {
+        self.0.handle(request)
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        self.0.prepare()
     }
 }
 
 impl Handler for Router {
     fn handle(&self, request: &mut Request<'_>) -> Response {
-        let path = request.path_bytes();
-        if let Some(&index) = lookup(&self.fixed, path) {
-            return self.endpoints[index].handle(request);
+        let at = request.mount_at();
+        if let Some(&index) = lookup(&self.fixed, &request.path_bytes()[at..]) {
+            let endpoint = &self.endpoints[index];
+            let Some(route) = endpoint.route(request.method()) else {
+                return self.other_method(endpoint, request);
+            };
+            request.set_route(route.pattern);
+            return match route.kind {
+                Kind::Plain | Kind::WithParams => route.handler.handle(request),
+                Kind::Mount { .. } => {
+                    let end = request.path_bytes().len();
+                    route.handle_mounted(request, end)
+                }
+            };
         }
         self.handle_by_tree(request)
     }
 
     fn prepare(&self) -> io::Result<()> {
-        match &self.fault {
-            Some(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            None => {
-                let mut routes = self.endpoints.iter().flat_map(|endpoint| &endpoint.routes);
-                routes.try_for_each(|route| route.handler.prepare())
-            }
+        if let Some(error) = &self.fault {
+            return Err(io::Error::new(error.kind(), error.to_string()));
         }
+        let mut routes = self.endpoints.iter().flat_map(|endpoint| &endpoint.routes);
+        routes.try_for_each(|route| route.handler.prepare())?;
+        self.fallbacks.iter().try_for_each(|fallback| fallback.handler.prepare())
     }
 }
 
@@ -235,22 +427,83 @@ impl Router {
     /// The same for a path that is no pattern as it stands.
     #[inline(never)]
     fn handle_by_tree(&self, request: &mut Request<'_>) -> Response {
-        let mut params = Params::default();
-        let path = request.path_bytes();
-        let found = if path[0] == b'/' { self.root.find(path, Some(1), 0, &mut params) } else { None };
+        let mut values = ParamValues::default();
+        let (path, at) = (request.path_bytes(), request.mount_at());
+        let found = match path.get(at) {
+            Some(b'/') => self.root.find(path, Some(at + 1), 0, &mut values),
+            // At a mount itself: its root, at which nothing is left of the path.
+            None => self.root.literal(b"").and_then(|root| root.endpoint).or(self.root.rest).inspect(|_| {
+                values[0] = range(path.len(), path.len());
+            }),
+            Some(_) => None,
+        };
         let Some(index) = found else {
-            return not_found(request);
+            return self.no_pattern(request);
         };
         let endpoint = &self.endpoints[index];
         let Some(route) = endpoint.route(request.method()) else {
-            return endpoint.other_method(request.method());
+            return self.other_method(endpoint, request);
         };
-        if let Some(names) = &route.names {
-            params.names = Some(Arc::clone(names));
-            request.set_params(params);
+        let end = path.len();
+        request.set_route(route.pattern);
+        match route.kind {
+            Kind::Plain => route.handler.handle(request),
+            Kind::WithParams => {
+                request.set_params(values);
+                route.handler.handle(request)
+            }
+            Kind::Mount { .. } => {
+                // The slash that begins what is left belongs to it.
+                let end = if route.is_rest() { at.max(values[0].0 as usize - 1) } else { end };
+                route.handle_mounted(request, end)
+            }
         }
-        route.handler.handle(request)
     }
+
+    #[cold]
+    fn no_pattern(&self, request: &mut Request<'_>) -> Response {
+        if request.path() == "*" {
+            // `OPTIONS *` asks about the server as a whole (RFC 9110 §9.3.7).
+            return Response::new(Status::NO_CONTENT);
+        }
+        match self.find_fallback(When::NoPattern, request) {
+            Some(handler) => handler.handle(request),
+            None => Response::text("404 Not Found\n").with_status(Status::NOT_FOUND),
+        }
+    }
+
+    #[cold]
+    fn other_method(&self, endpoint: &Endpoint, request: &mut Request<'_>) -> Response {
+        let response = if request.method() == Method::Options {
+            Response::new(Status::NO_CONTENT)
+        } else {
+            match self.find_fallback(When::OtherMethod, request) {
+                Some(handler) => handler.handle(request),
+                None => Response::text("405 Method Not Allowed\n"),
+            }
+            .with_status(Status::METHOD_NOT_ALLOWED)
+        };
+        response.with_header("Allow", endpoint.allowed())
+    }
+
+    /// What answers in place of a route: that of the longest prefix.
+    fn find_fallback(&self, when: When, request: &Request<'_>) -> Option<&Arc<dyn Handler>> {
+        let path = request.subpath();
+        let fits = |fallback: &&Fallback| fallback.when == when && is_below(path, fallback.prefix);
+        self.fallbacks.iter().find(fits).map(|fallback| &fallback.handler)
+    }
+}
+
+/// Does the path begin with the segments of this prefix?
+fn is_below(path: &str, prefix: &str) -> bool {
+    let mut segments = path.split('/');
+    prefix.split('/').all(|wanted| match segments.next() {
+        Some(segment) if wanted.starts_with('{') => !segment.is_empty(),
+        Some(segment) => {
+            segment == wanted || percent::decode(segment).is_some_and(|segment| segment == wanted)
+        }
+        None => false,
+    })
 }
 
 /// Up to so many entries are looked at one after the other, which beats a binary search there.
@@ -270,15 +523,6 @@ fn lookup<'l, T>(list: &'l [(Box<[u8]>, T)], text: &[u8]) -> Option<&'l T> {
 fn lookup_sorted<'l, T>(list: &'l [(Box<[u8]>, T)], text: &[u8]) -> Option<&'l T> {
     let index = list.binary_search_by(|(known, _)| (**known).cmp(text)).ok()?;
     Some(&list[index].1)
-}
-
-#[cold]
-fn not_found(request: &Request<'_>) -> Response {
-    if request.path() == "*" {
-        // `OPTIONS *` asks about the server as a whole (RFC 9110 §9.3.7).
-        return Response::new(Status::NO_CONTENT);
-    }
-    Response::text("404 Not Found\n").with_status(Status::NOT_FOUND)
 }
 
 impl Node {
@@ -302,7 +546,7 @@ impl Node {
 
     /// The endpoint for what begins at `at` of `path`; `None` there means that the path has ended. `depth` parameters
     /// were found before.
-    fn find(&self, path: &[u8], at: Option<usize>, depth: usize, params: &mut Params) -> Option<usize> {
+    fn find(&self, path: &[u8], at: Option<usize>, depth: usize, params: &mut ParamValues) -> Option<usize> {
         let Some(at) = at else { return self.endpoint };
         let end = path[at..].iter().position(|&b| b == b'/').map_or(path.len(), |slash| at + slash);
         let next = (end < path.len()).then_some(end + 1);
@@ -314,13 +558,13 @@ impl Node {
             }
         }
         if let Some(node) = self.param.as_ref().filter(|_| !segment.is_empty()) {
-            params.values[depth] = range(at, end);
+            params[depth] = range(at, end);
             if let Some(found) = node.find(path, next, depth + 1, params) {
                 return Some(found);
             }
         }
         let rest = self.rest?;
-        params.values[depth] = range(at, path.len());
+        params[depth] = range(at, path.len());
         Some(rest)
     }
 }
@@ -331,15 +575,19 @@ fn range(from: usize, to: usize) -> (u32, u32) {
     (narrow(from), narrow(to))
 }
 
-impl Endpoint {
-    #[inline]
-    fn handle(&self, request: &mut Request<'_>) -> Response {
-        match self.route(request.method()) {
-            Some(route) => route.handler.handle(request),
-            None => self.other_method(request.method()),
-        }
+impl Route {
+    /// Runs the handler of a mount whose prefix ends at `end` of the path.
+    fn handle_mounted(&self, request: &mut Request<'_>, end: usize) -> Response {
+        let Kind::Mount { prefix } = self.kind else { unreachable!("router: a route that is no mount") };
+        request.within_mount(prefix, end, |request| self.handler.handle(request))
     }
 
+    fn is_rest(&self) -> bool {
+        self.pattern.ends_with("...}")
+    }
+}
+
+impl Endpoint {
     #[inline]
     fn route(&self, method: Method<'_>) -> Option<&Route> {
         // Nearly all requests are of one method, whose route is kept first: told from others without comparing names.
@@ -357,20 +605,15 @@ impl Endpoint {
             .or_else(|| of(None))
     }
 
-    #[cold]
-    fn other_method(&self, method: Method<'_>) -> Response {
+    /// The value of `Allow`.
+    fn allowed(&self) -> String {
         let mut allowed: Vec<&str> =
             self.routes.iter().filter_map(|route| route.method).map(|m| m.as_str()).collect();
         if allowed.contains(&"GET") && !allowed.contains(&"HEAD") {
             allowed.push("HEAD");
         }
         allowed.push("OPTIONS");
-        let response = if method == Method::Options {
-            Response::new(Status::NO_CONTENT)
-        } else {
-            Response::text("405 Method Not Allowed\n").with_status(Status::METHOD_NOT_ALLOWED)
-        };
-        response.with_header("Allow", allowed.join(", "))
+        allowed.join(", ")
     }
 }
 
@@ -396,3 +639,6 @@ impl fmt::Debug for Router {
         entries.finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

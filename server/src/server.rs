@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bast::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -13,6 +12,7 @@ use bast::signal::{Signal, Signals};
 use bast::sync::Receiver;
 use bast::{Builder, JoinHandle, Runtime, Thread};
 
+use crate::admission::Admission;
 use crate::class::is_field_value;
 use crate::handler::Handler;
 use crate::http1::serve::Service;
@@ -21,7 +21,7 @@ use crate::load::LoadTable;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::shutdown::{Event, Shutdown};
-use crate::timeout::{Registry, ServerId};
+use crate::timeout::Registry;
 
 /// An HTTP server, bound to its address and not serving yet.
 ///
@@ -134,22 +134,13 @@ impl Server {
             Builder::new().stack_size(bytes).spawn(|| {})?;
         }
         let runtime = bast::Handle::current();
-        let server_line = match settings.server_name {
-            "" => String::new(),
-            name => format!("Server: {name}\r\n"),
-        };
         let shared = Arc::new(Shared {
             load: LoadTable::new(runtime.capabilities()),
+            admission: Admission::new(&settings.limits),
+            refusals: Arc::default(),
             runtime,
             listener,
-            service: Service {
-                id: ServerId::next(),
-                handler,
-                limits: settings.limits,
-                server_line: server_line.into_bytes().into(),
-                draining: AtomicBool::new(false),
-                unix_seconds: bast::time::coarse_unix_seconds,
-            },
+            service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
             stack_bytes: settings.stack_bytes,
             shutdown,
@@ -224,8 +215,7 @@ impl Running {
         deadline: Duration,
     ) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        shared.service.draining.store(true, Ordering::SeqCst);
-        shared.listener.close();
+        shared.stop_accepting();
         if acceptor.join().is_err() {
             log::error!("the acceptor had panicked");
         }
@@ -265,8 +255,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.service.draining.store(true, Ordering::SeqCst);
-        self.shared.listener.close();
+        self.shared.stop_accepting();
         self.helpers.iter().for_each(Thread::kill);
     }
 }

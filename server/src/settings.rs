@@ -39,6 +39,16 @@ pub struct Settings {
     pub handle_signals: bool,
 }
 
+impl Settings {
+    /// The `Server` line of every response, or nothing.
+    pub(crate) fn server_line(&self) -> Box<[u8]> {
+        match self.server_name {
+            "" => Box::default(),
+            name => format!("Server: {name}\r\n").into_bytes().into(),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {

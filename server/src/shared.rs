@@ -3,12 +3,16 @@
 //! It is made before the first of them starts, and lives until the last of them has ended.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bast::net::TcpListener;
 
+use crate::admission::{Admission, Client, NoRoom};
 use crate::http1::serve::Service;
 use crate::load::LoadTable;
+use crate::refusal::Refusals;
 use crate::shutdown::Shutdown;
 use crate::timeout::TimeLimits;
 
@@ -21,19 +25,42 @@ pub(crate) struct Shared {
     /// What a connection's thread is given; `None` is the runtime's.
     pub(crate) stack_bytes: Option<usize>,
     pub(crate) load: LoadTable,
+    pub(crate) admission: Admission,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) shutdown: Arc<Shutdown>,
+}
+
+impl Shared {
+    /// Ends accepting, whatever the acceptor waits for.
+    pub(crate) fn stop_accepting(&self) {
+        self.service.draining.store(true, Ordering::SeqCst);
+        self.listener.close();
+        self.admission.departures.wake();
+    }
+
+    /// Is accepting to end?
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.service.draining.load(Ordering::SeqCst)
+    }
 }
 
 /// A connection's share of the load, from its acceptance until it is dropped.
 pub(crate) struct Live {
     shared: Arc<Shared>,
     capability: usize,
+    client: Client,
 }
 
 impl Live {
-    pub(crate) fn new(shared: &Arc<Shared>, capability: usize) -> Live {
+    /// The share of a connection from this address.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub(crate) fn new(shared: &Arc<Shared>, capability: usize, address: IpAddr) -> Result<Live, NoRoom> {
+        let client = Client::from(address);
+        shared.admission.enter(client, shared.load.total())?;
         shared.load.add(capability);
-        Live { shared: Arc::clone(shared), capability }
+        Ok(Live { shared: Arc::clone(shared), capability, client })
     }
 
     /// The connection has started, for good, on this capability, which may have taken it from the one it was meant for.
@@ -52,6 +79,8 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.shared.load.remove(self.capability);
+        self.shared.admission.leave(self.client);
+        self.shared.admission.departures.tell();
         self.shared.shutdown.connection_ended(&self.shared.load);
     }
 }

@@ -1,32 +1,54 @@
 //! Time limits of connections, without a timer or a clock read per request.
 //!
-//! Warp's algorithm. Each connection has an [`Activity`]; what it does to it on its way is two plain stores: the
-//! phase it entered, and that it is not quiet. One sweeper per capability visits them every period; it counts a
-//! connection's quiet sweeps, and one that has been quiet for longer than its phase allows is *expired*: the call it
-//! is parked in returns `TimedOut`, after a last look for bytes. Nothing is unwound, and the time of a handler never
-//! counts, because [`Phase::Handler`] has no limit.
+//! Warp's algorithm. Each connection has an [`Activity`]; what it does to it on its way is plain stores: the phase it
+//! entered, that it is not quiet, how many bytes have moved. One sweeper per capability visits them every period; it
+//! counts a connection's quiet sweeps, and one that has been quiet for longer than its phase allows is *expired*: the
+//! call it is parked in returns `TimedOut`, after a last look for bytes. Nothing is unwound, and the time of a handler
+//! never counts, because [`Phase::Handler`] has no limit of the sweeper's.
 //!
 //! ```text
 //! limit T, period p ≤ T/2:   a quiet connection is expired between T and T + 2p
 //! ```
 //! Everything here belongs to one capability, so cells do. The sweeper exists only while a connection is registered:
 //! a server without connections makes no wake-ups.
+//!
+//! Note [rates]. A client that is never quiet may still be too slow. For a body and for a response the sweeper also looks
+//! at how many bytes moved in a stretch, which is as many sweeps as span the limit. Only sweeps that find the connection
+//! waiting for its client count, and the kernel says whether it does: a handler that pauses between reads, or that lost its core on
+//! the way into one, has unread bytes in the socket if its client is faster; one that writes seldom has nothing
+//! unacknowledged. Conversely, whoever is found waiting had read all that was sent by then, so that between two such
+//! sweeps the client sent just what moved. What a client took of a response is what its system acknowledged, not what
+//! went into the socket's buffer here, which may be megabytes. The two calls to the kernel (some 0.2 µs each) are made in
+//! sweeps only, for connections in these two phases.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::transport::Transport;
 
-/// How long each phase of a connection may last without progress.
+/// How long each phase of a connection may last, and how slow a client may be.
 ///
-/// The time that a handler takes for its own work never counts. A connection is cut between once and twice the
-/// limit.
+/// | limit | by default | runs while | ends it | the client gets |
+/// |---|---|---|---|---|
+/// | [`head`](TimeLimits::head) | 10 s | a request's head is on its way, from its first byte to its last | however steadily it drips | 408, close |
+/// | [`keep_alive_idle`](TimeLimits::keep_alive_idle) | 60 s | nothing of a request has arrived: between two, and before the first | silence | the end, without a word |
+/// | [`body`](TimeLimits::body) | 30 s | the handler waits for the body | no byte for so long | 408 if the handler passes the error on, close |
+/// | [`body_bytes_per_second_min`](TimeLimits::body_bytes_per_second_min) | 240 | likewise | fewer bytes in a stretch of `body` | the same |
+/// | [`write`](TimeLimits::write) | 30 s | the client is to take a response | none taken for so long | what it took, and the end |
+/// | [`write_bytes_per_second_min`](TimeLimits::write_bytes_per_second_min) | 240 | likewise | fewer bytes in a stretch of `write` | the same |
+/// | [`handler`](TimeLimits::handler) | none | the handler runs, and what produces its body | that | 503, or a body that breaks off |
+/// | [`linger`](TimeLimits::linger) | 5 s | the last response was sent | the client does not close | the end |
 ///
-/// A limit for the handler itself is [`bast::timeout`], in it or around it as middleware; what it returns by `?` is a 503:
+/// All but that of the handler are on the client: the time that a handler takes for its own work never counts, nor what
+/// it waits for in a database, nor that it reads a body or writes one slowly. A connection is cut between once and twice
+/// the limit.
+///
+/// A limit for one handler alone is [`bast::timeout`], in it or around it as middleware; what it returns by `?` is a 503:
 /// ```
 /// use bast_server::{Error, Request, Router};
 /// use std::time::Duration;
@@ -50,8 +72,24 @@ pub struct TimeLimits {
     /// Between two pieces of a request's body: 30 s by default. The handler's read fails with `TimedOut`; an
     /// [`Error`](crate::Error) made from it is a 408.
     pub body: Duration,
+    /// How many bytes of a request's body must arrive per second, on the average of each stretch of
+    /// [`body`](TimeLimits::body) in which the handler waits for them: 240 by default, what a modem of 2,400 baud carries.
+    /// A body that is shorter than one stretch is not judged. 0 asks for nothing: for bodies that are meant to be slow, as
+    /// measurements that are sent as they are taken.
+    pub body_bytes_per_second_min: u32,
     /// Between two pieces of a response that the client takes: 30 s by default. The connection is dropped.
     pub write: Duration,
+    /// How many bytes of a response the client must take per second, on the average of each stretch of
+    /// [`write`](TimeLimits::write) in which the server waits for it: 240 by default. 0 asks for nothing. A response that
+    /// itself comes slowly, as events do, is not concerned: nobody waits for its client.
+    pub write_bytes_per_second_min: u32,
+    /// For a handler and for the body that it has produced ([`Response::stream`](crate::Response::stream)), together: none by
+    /// default, because what is right depends on the handler. It is unwound at its next blocking call or
+    /// [`bast::yield_point`], and answered by 503; a response that was begun is broken off, which the client can tell.
+    ///
+    /// It is by the clock: what the handler waits for its client counts as well. Streams without an end (events) need it to
+    /// be off; then limit the others one by one.
+    pub handler: Option<Duration>,
     /// For the client to close after a response that ends the connection: 5 s by default.
     pub linger: Duration,
 }
@@ -62,7 +100,10 @@ impl Default for TimeLimits {
             head: Duration::from_secs(10),
             keep_alive_idle: Duration::from_secs(60),
             body: Duration::from_secs(30),
+            body_bytes_per_second_min: 240,
             write: Duration::from_secs(30),
+            write_bytes_per_second_min: 240,
+            handler: None,
             linger: Duration::from_secs(5),
         }
     }
@@ -117,13 +158,32 @@ pub(crate) enum Phase {
     Linger,
 }
 
+/// Whether a connection's wait was ended, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expiry {
+    /// It was not.
+    No,
+    /// Nothing moved for too long, or a drain does not wait: bytes that a last look finds are still taken.
+    Quiet,
+    /// Too little moved: a last look makes no difference.
+    Slow,
+}
+
 /// What the sweeper sees of a connection.
 pub(crate) struct Activity {
     phase: Cell<Phase>,
+    expiry: Cell<Expiry>,
     /// Sweeps since the last progress.
     quiet: Cell<u32>,
-    /// The transport was expired in the current phase.
-    expired: Cell<bool>,
+    /// Requests whose heads have been read.
+    requests: Cell<u32>,
+    /// Bytes that were read within a request, and written.
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    body_pace: Pace,
+    write_pace: Pace,
+    /// When the handler that runs must have ended, if there is such a limit.
+    handler_deadline: Cell<Option<Instant>>,
     /// The server is shutting down; a stream that has left HTTP has no other way to know.
     draining: Cell<bool>,
     /// Where the registry keeps this; meaningless while not registered.
@@ -138,8 +198,14 @@ impl Activity {
     pub(crate) fn new(transport: Transport, thread: Option<bast::Thread>) -> Rc<Activity> {
         Rc::new(Activity {
             phase: Cell::new(Phase::Idle),
+            expiry: Cell::new(Expiry::No),
             quiet: Cell::new(0),
-            expired: Cell::new(false),
+            requests: Cell::new(0),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            body_pace: Pace::default(),
+            write_pace: Pace::default(),
+            handler_deadline: Cell::new(None),
             draining: Cell::new(false),
             index: Cell::new(usize::MAX),
             transport,
@@ -161,7 +227,7 @@ impl Activity {
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.quiet.set(0);
-        if self.expired.get() {
+        if self.expiry.get() != Expiry::No {
             self.revive();
         }
     }
@@ -169,23 +235,76 @@ impl Activity {
     /// The last look found bytes, or the expiry was dealt with: later calls may wait again.
     #[cold]
     fn revive(&self) {
-        self.expired.set(false);
+        self.expiry.set(Expiry::No);
         self.transport.unexpire();
+    }
+
+    /// A request's head was read, and its handler begins.
+    #[inline]
+    pub(crate) fn begin_request(&self) {
+        self.requests.set(self.requests.get().wrapping_add(1));
+        self.enter(Phase::Handler);
+    }
+
+    /// How many requests the connection has brought.
+    #[inline]
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.get()
+    }
+
+    /// When the present handler must have ended.
+    pub(crate) fn handler_deadline(&self) -> Option<Instant> {
+        self.handler_deadline.get()
+    }
+
+    pub(crate) fn set_handler_deadline(&self, deadline: Option<Instant>) {
+        self.handler_deadline.set(deadline);
+    }
+
+    /// Notes that so many bytes arrived.
+    ///
+    /// # Errors
+    /// `TimedOut` where they came too late: the client was found too slow.
+    #[inline]
+    pub(crate) fn received(&self, count: usize) -> io::Result<()> {
+        self.received.set(self.received.get().wrapping_add(count as u64));
+        if self.expiry.get() == Expiry::Slow {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    /// Notes that so many bytes were written.
+    ///
+    /// # Errors
+    /// `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and then
+    /// although the client reads nothing; taken for progress, that would keep such a client for minutes.
+    #[inline]
+    pub(crate) fn sent(&self, count: usize) -> io::Result<()> {
+        self.sent.set(self.sent.get().wrapping_add(count as u64));
+        if self.expiry.get() != Expiry::No {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    /// How many bytes were written so far.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent.get()
     }
 
     /// Was the limit of the current phase exceeded?
     pub(crate) fn is_expired(&self) -> bool {
-        self.expired.get()
-    }
-
-    /// Bytes moved.
-    pub(crate) fn progress(&self) {
-        self.quiet.set(0);
+        self.expiry.get() != Expiry::No
     }
 
     /// Makes the call that the connection waits in, or its next one that would wait, fail with `TimedOut`.
     pub(crate) fn expire(&self) {
-        self.expired.set(true);
+        self.expire_as(Expiry::Quiet);
+    }
+
+    fn expire_as(&self, expiry: Expiry) {
+        self.expiry.set(expiry);
         self.transport.expire();
     }
 
@@ -202,6 +321,118 @@ impl Activity {
             self.expire();
         }
     }
+
+    /// One sweep: has the connection been quiet for longer than its phase allows, or is its client too slow?
+    fn inspect(&self, limits: &TimeLimits, sweep: Sweep) -> Expiry {
+        let phase = self.phase.get();
+        let Some(limit) = limits.of(phase) else { return Expiry::No };
+        if self.is_expired() {
+            return Expiry::No;
+        }
+        let is_too_slow = match phase {
+            Phase::Body => self.body_is_too_slow(limits.body_bytes_per_second_min, limit, sweep),
+            Phase::Write => self.write_is_too_slow(limits.write_bytes_per_second_min, limit, sweep),
+            _ => false,
+        };
+        // After n sweeps more than (n - 1) periods have passed for certain.
+        let quiet = self.quiet.get().saturating_add(1);
+        self.quiet.set(quiet);
+        if is_too_slow {
+            Expiry::Slow
+        } else if sweep.period.saturating_mul(quiet - 1) >= limit {
+            Expiry::Quiet
+        } else {
+            Expiry::No
+        }
+    }
+
+    /// See Note [rates].
+    fn body_is_too_slow(&self, rate_min: u32, stretch: Duration, sweep: Sweep) -> bool {
+        let is_waiting = self.transport.unread_bytes() == 0;
+        let moved = Moved { request: self.requests.get(), bytes: self.received.get() };
+        is_waiting && self.body_pace.is_below(rate_min, stretch, sweep, moved)
+    }
+
+    /// See Note [rates].
+    fn write_is_too_slow(&self, rate_min: u32, stretch: Duration, sweep: Sweep) -> bool {
+        let unacknowledged = self.transport.unacknowledged_bytes();
+        let taken = self.sent.get().saturating_sub(unacknowledged as u64);
+        if self.write_pace.last.replace(taken) != taken {
+            self.quiet.set(0);
+        }
+        let moved = Moved { request: self.requests.get(), bytes: taken };
+        unacknowledged > 0 && self.write_pace.is_below(rate_min, stretch, sweep, moved)
+    }
+}
+
+/// One sweep of a registry.
+#[derive(Clone, Copy, Debug)]
+struct Sweep {
+    /// How many there were before.
+    number: u32,
+    /// At least so much time is between two.
+    period: Duration,
+}
+
+/// How far a transfer has come.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    /// The request that it belongs to.
+    request: u32,
+    /// Of the connection's whole life.
+    bytes: u64,
+}
+
+/// How fast one direction of a connection is, in stretches of time; see Note [rates]. The sweeper's own.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Sweeps of this stretch that found the connection waiting; none where none has begun.
+    waits: Cell<u32>,
+    /// The sweep that it began with.
+    begun: Cell<u32>,
+    /// The request that it belongs to: the next one begins anew.
+    request: Cell<u32>,
+    /// What had moved when it began.
+    begin: Cell<u64>,
+    /// What had moved at the last sweep.
+    last: Cell<u64>,
+}
+
+/// A stretch that has not come to its end in so many times its length is given up: waits that are so rare are not what makes
+/// a connection last. Without this, a stream that lives for days would be judged by waits that are hours apart.
+const SPARSE: u32 = 4;
+
+impl Pace {
+    /// Notes a sweep that found the connection waiting. Is a stretch over in which too little moved?
+    fn is_below(&self, rate_min: u32, stretch: Duration, sweep: Sweep, moved: Moved) -> bool {
+        if rate_min == 0 {
+            return false;
+        }
+        let age = sweep.period.saturating_mul(sweep.number.wrapping_sub(self.begun.get()));
+        if self.waits.get() == 0
+            || self.request.get() != moved.request
+            || age > stretch.saturating_mul(SPARSE)
+        {
+            self.begin(sweep, moved);
+            return false;
+        }
+        let waited = sweep.period.saturating_mul(self.waits.get());
+        self.waits.set(self.waits.get().saturating_add(1));
+        if waited < stretch {
+            return false;
+        }
+        let bytes = moved.bytes.saturating_sub(self.begin.get());
+        self.begin(sweep, moved);
+        u128::from(bytes) * 1000 < u128::from(rate_min) * waited.as_millis()
+    }
+
+    /// A stretch begins with the sweep that is under way.
+    fn begin(&self, sweep: Sweep, moved: Moved) {
+        self.waits.set(1);
+        self.begun.set(sweep.number);
+        self.request.set(moved.request);
+        self.begin.set(moved.bytes);
+    }
 }
 
 impl fmt::Debug for Activity {
@@ -209,7 +440,8 @@ impl fmt::Debug for Activity {
         f.debug_struct("Activity")
             .field("phase", &self.phase.get())
             .field("quiet", &self.quiet.get())
-            .field("expired", &self.expired.get())
+            .field("expiry", &self.expiry.get())
+            .field("requests", &self.requests.get())
             .finish_non_exhaustive()
     }
 }
@@ -232,6 +464,8 @@ pub(crate) struct Registry {
     period: Duration,
     members: RefCell<Vec<Rc<Activity>>>,
     sweeping: Cell<bool>,
+    /// How many sweeps there were.
+    sweeps: Cell<u32>,
 }
 
 thread_local! {
@@ -260,6 +494,7 @@ impl Registry {
             period: limits.period(),
             members: RefCell::default(),
             sweeping: Cell::new(false),
+            sweeps: Cell::new(0),
         })
     }
 
@@ -291,16 +526,15 @@ impl Registry {
         }
     }
 
-    /// One sweep: expires who has been quiet for longer than the phase allows.
+    /// One sweep: expires who has been quiet for longer than the phase allows, and whose client is too slow.
     fn sweep(&self) {
+        let sweep = Sweep { number: self.sweeps.get(), period: self.period };
+        self.sweeps.set(sweep.number.wrapping_add(1));
         for activity in self.members.borrow().iter() {
-            let Some(limit) = self.limits.of(activity.phase.get()) else { continue };
-            // After n sweeps more than (n - 1) periods have passed for certain.
-            let quiet = activity.quiet.get().saturating_add(1);
-            activity.quiet.set(quiet);
-            if !activity.expired.get() && self.period.saturating_mul(quiet - 1) >= limit {
-                log::debug!("connection quiet for too long in phase {:?}", activity.phase.get());
-                activity.expire();
+            let expiry = activity.inspect(&self.limits, sweep);
+            if expiry != Expiry::No {
+                log::debug!("connection expired in phase {:?}: {expiry:?}", activity.phase.get());
+                activity.expire_as(expiry);
             }
         }
     }
@@ -347,9 +581,22 @@ mod tests {
 
     const T: Duration = Duration::from_secs(4);
 
-    /// Limits of 4 s, head of 8 s, hence a sweep every 2 s.
+    /// Limits of 4 s, head of 8 s, hence a sweep every 2 s; 10 bytes per second.
+    fn limits() -> TimeLimits {
+        TimeLimits {
+            head: T * 2,
+            keep_alive_idle: T,
+            body: T,
+            body_bytes_per_second_min: 10,
+            write: T,
+            write_bytes_per_second_min: 10,
+            handler: None,
+            linger: T,
+        }
+    }
+
     fn registry() -> Rc<Registry> {
-        Registry::new(TimeLimits { head: T * 2, keep_alive_idle: T, body: T, write: T, linger: T })
+        Registry::new(limits())
     }
 
     fn member(registry: &Rc<Registry>) -> (Rc<Twin>, Rc<Activity>, Membership) {
@@ -386,15 +633,138 @@ mod tests {
     }
 
     #[test]
-    fn progress_and_a_new_phase_start_the_limit_anew() {
+    fn a_new_phase_starts_the_limit_anew() {
         let registry = registry();
         let (twin, activity, _membership) = member(&registry);
-        activity.enter(Phase::Body);
-        for _ in 0..50 {
+        for phase in [Phase::Idle, Phase::Head, Phase::Linger].repeat(20) {
+            activity.enter(phase);
             registry.sweep();
-            activity.progress();
             registry.sweep();
+        }
+        assert!(!twin.is_expired());
+    }
+
+    /// Sweeps until the end, or for an hour, before each of which so many bytes of a body arrive.
+    fn is_cut_off_at(bytes_per_period: usize, limits: TimeLimits) -> Option<Duration> {
+        let registry = Registry::new(limits);
+        let (twin, activity, _membership) = member(&registry);
+        activity.begin_request();
+        for sweep in 1..1800 {
             activity.enter(Phase::Body);
+            registry.sweep();
+            if twin.is_expired() {
+                return Some(registry.period * sweep);
+            }
+            activity.received(bytes_per_period).expect("in time");
+        }
+        None
+    }
+
+    #[test]
+    fn a_body_that_is_slower_than_its_rate_is_cut_off_within_twice_the_limit() {
+        let at = is_cut_off_at(19, limits()).expect("9.5 bytes per second are too few");
+        assert!(T <= at && at <= T * 2, "{at:?}");
+        assert_eq!(is_cut_off_at(20, limits()), None, "10 are enough");
+        assert_eq!(is_cut_off_at(1, TimeLimits { body_bytes_per_second_min: 0, ..limits() }), None);
+    }
+
+    #[test]
+    fn bytes_that_come_with_the_last_look_do_not_save_who_is_too_slow() {
+        let registry = registry();
+        let (twin, activity, _membership) = member(&registry);
+        activity.begin_request();
+        while !twin.is_expired() {
+            activity.enter(Phase::Body);
+            registry.sweep();
+            if !twin.is_expired() {
+                activity.received(1).expect("in time");
+            }
+        }
+        assert_eq!(activity.received(1).expect_err("too late").kind(), io::ErrorKind::TimedOut);
+        // Who was quiet is given another limit by them.
+        activity.enter(Phase::Body);
+        activity.expire();
+        activity.received(1).expect("just in time");
+    }
+
+    #[test]
+    fn a_handler_that_reads_slowly_is_not_taken_for_a_slow_client() {
+        let registry = registry();
+        let (twin, activity, _membership) = member(&registry);
+        activity.begin_request();
+        // It reads a byte per sweep, whichever phase the sweeps find, and more is there each time.
+        twin.push(&[b'x'; 1000]);
+        for _ in 0..500 {
+            activity.enter(Phase::Body);
+            registry.sweep();
+            activity.received(1).expect("no limit passed");
+            activity.enter(Phase::Handler);
+            registry.sweep();
+        }
+        assert!(!twin.is_expired());
+    }
+
+    #[test]
+    fn what_a_request_before_took_does_not_count() {
+        let registry = registry();
+        let (twin, activity, _membership) = member(&registry);
+        for _ in 0..500 {
+            activity.begin_request();
+            activity.enter(Phase::Body);
+            registry.sweep();
+            activity.received(1).expect("no limit passed");
+        }
+        assert!(!twin.is_expired());
+    }
+
+    #[test]
+    fn waits_that_are_far_apart_do_not_add_up() {
+        let registry = registry();
+        let (twin, activity, _membership) = member(&registry);
+        activity.begin_request();
+        for sweep in 0..5000 {
+            activity.enter(if sweep % 10 == 0 { Phase::Body } else { Phase::Handler });
+            registry.sweep();
+            activity.received(1).expect("no limit passed");
+        }
+        assert!(!twin.is_expired());
+    }
+
+    #[test]
+    fn what_a_client_has_acknowledged_counts_and_not_what_the_kernel_took() {
+        // (bytes written and bytes acknowledged per sweep of 2 s, cut off)
+        for (sent, acknowledged, cut) in
+            [(20, 20, false), (1000, 20, false), (1000, 19, true), (1000, 0, true)]
+        {
+            let registry = registry();
+            let (twin, activity, _membership) = member(&registry);
+            activity.begin_request();
+            activity.enter(Phase::Write);
+            activity.sent(1 << 20).expect("no limit passed");
+            let mut unacknowledged = 1 << 20;
+            for _ in 0..500 {
+                twin.set_unacknowledged(unacknowledged);
+                registry.sweep();
+                if twin.is_expired() {
+                    break;
+                }
+                activity.sent(sent).expect("no limit passed");
+                unacknowledged += sent - acknowledged;
+            }
+            assert_eq!(twin.is_expired(), cut, "{sent} written, {acknowledged} acknowledged");
+        }
+    }
+
+    #[test]
+    fn a_response_that_comes_slowly_is_not_a_slow_client() {
+        let registry = registry();
+        let (twin, activity, _membership) = member(&registry);
+        activity.begin_request();
+        // Found writing each time, as a thread that was switched on its way into the call is; all was acknowledged.
+        for _ in 0..500 {
+            activity.enter(Phase::Write);
+            registry.sweep();
+            activity.sent(1).expect("no limit passed");
         }
         assert!(!twin.is_expired());
     }

@@ -1,4 +1,4 @@
-//! A connection's byte stream: a TCP stream, or its twin in memory for the tests.
+//! A connection's byte stream: a TCP stream, or its twin in memory for tests, ours and those of programs.
 //!
 //! Blocking calls that park the green thread; no policy. `expire` is the only call that comes from outside of the
 //! connection's own thread (from the sweeper of its capability).
@@ -10,6 +10,7 @@
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use bast::Select;
 use bast::net::TcpStream;
@@ -18,7 +19,7 @@ use bast::net::TcpStream;
 pub(crate) enum Transport {
     /// A connection's stream is used by its own thread alone, hence unshared; the sweeper only expires it.
     Tcp(TcpStream),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     Twin(std::rc::Rc<twin::Twin>),
 }
 
@@ -28,7 +29,7 @@ impl Transport {
     pub(crate) fn wait_readable(&self) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.wait_readable(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.wait_readable(),
         }
     }
@@ -37,7 +38,7 @@ impl Transport {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
             Transport::Tcp(stream) => stream.try_read(buffer),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.try_read(buffer),
         }
     }
@@ -47,7 +48,7 @@ impl Transport {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().read(buffer),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.read(buffer),
         }
     }
@@ -57,7 +58,7 @@ impl Transport {
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().write(bytes),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.write(bytes)),
         }
     }
@@ -66,10 +67,8 @@ impl Transport {
     pub(crate) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().write_vectored(parts),
-            #[cfg(test)]
-            Transport::Twin(twin) => {
-                Ok(twin.write(&parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<_>>()))
-            }
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => Ok(twin.write_vectored(parts)),
         }
     }
 
@@ -77,7 +76,7 @@ impl Transport {
     pub(crate) fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().send_more(bytes),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.send_more(bytes)),
         }
     }
@@ -86,7 +85,7 @@ impl Transport {
     pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().send_file(file, offset, len),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.send_file(file, offset, len),
         }
     }
@@ -115,7 +114,7 @@ impl Transport {
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.shutdown(how),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => {
                 twin.shutdown(how);
                 Ok(())
@@ -123,11 +122,39 @@ impl Transport {
         }
     }
 
+    /// The peer will read an error, not the end of the stream, when this is dropped.
+    pub(crate) fn reset_on_close(&self) {
+        match self {
+            // Where it fails the connection has ended already.
+            Transport::Tcp(stream) => drop(stream.set_linger(Some(Duration::ZERO))),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.reset_on_close(),
+        }
+    }
+
+    /// How many bytes have arrived and are not read yet; 0 where nobody knows.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(stream) => stream.unread_bytes().unwrap_or(0),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.unread(),
+        }
+    }
+
+    /// How many bytes were written and the peer's system has not acknowledged yet; 0 where nobody knows.
+    pub(crate) fn unacknowledged_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(stream) => stream.unacknowledged_bytes().unwrap_or(0),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.unacknowledged(),
+        }
+    }
+
     /// From now on a call that would have to wait fails with `TimedOut`; who waits now is woken.
     pub(crate) fn expire(&self) {
         match self {
             Transport::Tcp(stream) => stream.expire(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.expire(),
         }
     }
@@ -136,11 +163,11 @@ impl Transport {
     pub(crate) fn unexpire(&self) {
         match self {
             Transport::Tcp(stream) => stream.unexpire(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unexpire(),
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod twin;

@@ -260,6 +260,10 @@ impl Stream {
         let _rest = Rest(self);
         self.activity.enter(Phase::Write);
         let written = call();
+        if let Ok(count) = written {
+            // A failure is that of the limit, which is dealt with here.
+            let _ = self.activity.sent(count);
+        }
         if self.activity.is_expired() {
             // As in `Wire`: what the kernel found room for in the last look is no progress.
             self.close();

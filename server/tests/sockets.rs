@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_server::{Error, Handler, Limits, Request, Response, Router, Server, Settings, TimeLimits};
+use bast_server::{Error, Handler, Limits, Next, Request, Response, Router, Server, Settings, TimeLimits};
 
 use support::{Client, DEADLINE, Gate, open, settings, start};
 
@@ -146,8 +146,12 @@ fn files_are_served_below_a_prefix_and_a_missing_root_is_an_error_of_serve() {
         "larger than what is copied"
     );
 
-    let missing =
-        Router::new().get("/a/{b}", Router::new().files("/", "/does/not/exist").with(|r, next| next.run(r)));
+    let missing = Router::new().get(
+        "/a/{b}",
+        Router::new()
+            .files("/", "/does/not/exist")
+            .with(|request: &mut Request, next: Next| next.run(request)),
+    );
     let server = Server::bind("127.0.0.1:0").expect("bind").with(settings());
     assert_eq!(server.serve(missing).expect_err("no root").kind(), io::ErrorKind::NotFound);
 }
@@ -187,7 +191,14 @@ fn a_handler_has_the_stack_that_the_settings_say_and_a_size_that_does_not_exist_
 
 /// Limits short enough for a test.
 fn short(limit: Duration) -> TimeLimits {
-    TimeLimits { head: limit, keep_alive_idle: limit, body: limit, write: limit, linger: limit }
+    TimeLimits {
+        head: limit,
+        keep_alive_idle: limit,
+        body: limit,
+        write: limit,
+        linger: limit,
+        ..TimeLimits::default()
+    }
 }
 
 const SHORT: Duration = Duration::from_millis(200);

@@ -219,7 +219,14 @@ fn a_client_that_is_gone_ends_the_stream() {
 #[test]
 fn reading_has_no_limit_and_writing_has() {
     let limit = Duration::from_millis(50);
-    let limits = TimeLimits { keep_alive_idle: limit, head: limit, body: limit, write: limit, linger: limit };
+    let limits = TimeLimits {
+        keep_alive_idle: limit,
+        head: limit,
+        body: limit,
+        write: limit,
+        linger: limit,
+        ..TimeLimits::default()
+    };
     let (said, what) = mpsc::channel();
     let said = std::sync::Mutex::new(said);
     let server = start(Settings { time_limits: limits, ..settings() }, move |_: &mut Request<'_>| {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Burns;
+use crate::arguments::named;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -93,17 +94,6 @@ pub fn parse<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Resul
         }
     }
     Ok(Command::Serve(options))
-}
-
-/// The value of an option that is read from text. lexopt's message quotes the value; this adds whose it is and what it looks like.
-fn named<T>(option: &str, parser: &mut lexopt::Parser) -> Result<T, lexopt::Error>
-where
-    T: std::str::FromStr,
-    T::Err: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    use lexopt::ValueExt;
-
-    parser.value()?.parse().map_err(|error| format!("{option}: {error}").into())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! What listening sockets have in common.
 
-use super::wait::Announced;
+use super::wait::{Announced, read_now};
 use super::{Operation, retry};
 use crate::io_manager::{Direction, Source};
 use crate::sys::socket::{self, Address};
@@ -41,6 +41,10 @@ impl Listening {
             announced: Announced::ByEvent,
         };
         retry(&self.source, operation, socket::accept, |_| false)
+    }
+
+    pub(super) fn try_accept<A: Address>(&self) -> io::Result<Option<(OwnedFd, A)>> {
+        read_now(&self.source, socket::accept)
     }
 }
 

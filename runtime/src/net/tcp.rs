@@ -167,6 +167,23 @@ impl TcpStream {
         self.endpoint.send_file(file, offset, len, false)
     }
 
+    /// How many bytes have arrived and are not read yet (SIOCINQ, tcp(7)).
+    ///
+    /// # Errors
+    /// Those of ioctl(2).
+    pub fn unread_bytes(&self) -> io::Result<usize> {
+        socket::unread_bytes(self.as_fd())
+    }
+
+    /// How many bytes were written and are not acknowledged by the peer's system yet (SIOCOUTQ, tcp(7)). With what was
+    /// written it tells how much has really gone: the socket's own buffer takes megabytes that nobody reads.
+    ///
+    /// # Errors
+    /// Those of ioctl(2).
+    pub fn unacknowledged_bytes(&self) -> io::Result<usize> {
+        socket::unacknowledged_bytes(self.as_fd())
+    }
+
     /// A view for the one thread that uses the stream: it takes no direction lock.
     pub fn unshared(&self) -> Unshared<'_> {
         Unshared::new(self)
@@ -261,6 +278,15 @@ impl TcpListener {
             capability.remote().counters().accepts.count();
         }
         Ok((TcpStream::from_fd(fd), peer))
+    }
+
+    /// Accepts a connection if one waits; `None` if not. Never parks.
+    ///
+    /// # Errors
+    /// As [`accept`](TcpListener::accept), but that it knows nothing of [`close`](TcpListener::close).
+    pub fn try_accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        let accepted = self.listening.try_accept()?;
+        Ok(accepted.map(|(fd, peer)| (TcpStream::from_fd(fd), peer)))
     }
 
     /// Accepts one connection after another.

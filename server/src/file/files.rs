@@ -36,7 +36,8 @@ impl Files {
     }
 
     /// Serves them below this path instead of below `/`: with `/static`, the request `/static/a.css` gets the
-    /// file `a.css`. Requests for other paths get a 404.
+    /// file `a.css`. Requests for other paths get a 404. Within a [mount](crate::Router::mount) the path is the rest of it, and
+    /// this is not needed.
     #[must_use]
     pub fn below(mut self, prefix: &str) -> Files {
         self.prefix = prefix.trim_end_matches('/').into();
@@ -53,7 +54,7 @@ impl Files {
                 return refusal.into_response().with_header("Allow", ALLOWED);
             }
         };
-        let found = match request.path().strip_prefix(&*self.prefix) {
+        let found = match request.subpath().strip_prefix(&*self.prefix) {
             None => Err(Missing::NotFound),
             Some("") => Err(Missing::Directory),
             Some(target) => self.root.find(target.as_bytes()),

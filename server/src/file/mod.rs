@@ -22,6 +22,39 @@ pub use entry::Entry;
 pub use files::Files;
 pub use root::{Missing, Root};
 
+/// For the fuzz targets: how a file of this length is answered under these conditions.
+#[cfg(fuzzing)]
+pub fn ask_for_part<'a>(
+    fields: impl Iterator<Item = (&'a str, &'a [u8])>,
+    is_get: bool,
+    len_bytes: u64,
+) -> Asked {
+    let current = conditional::Representation {
+        etag: "\"ours\"",
+        last_modified: "Mon, 01 Oct 2012 07:38:50 GMT",
+        modified_unix_seconds: 1_349_077_130,
+        last_modified_is_strong: true,
+        len_bytes,
+    };
+    match conditional::Conditions::from_fields(fields).verdict(is_get, &current) {
+        conditional::Verdict::Whole => Asked::Whole,
+        conditional::Verdict::Part { offset, len } => Asked::Part { offset, len },
+        conditional::Verdict::NotModified => Asked::Nothing(304),
+        conditional::Verdict::PreconditionFailed => Asked::Nothing(412),
+        conditional::Verdict::Unsatisfiable => Asked::Nothing(416),
+    }
+}
+
+/// What [`ask_for_part`] found.
+#[cfg(fuzzing)]
+#[derive(Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "nobody but the fuzz targets sees this")]
+pub enum Asked {
+    Whole,
+    Part { offset: u64, len: u64 },
+    Nothing(u16),
+}
+
 #[cfg(test)]
 mod tests {
     //! What the tests of this folder share.

@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 use crate::class::is_token_byte;
+use crate::http1::chunk_extension::Extension;
 use crate::http1::head::{Framing, Refusal};
+use crate::http1::trailers::Trailers;
 use crate::limits::Limits;
 use crate::message::Status;
 
@@ -23,6 +25,8 @@ pub(crate) struct RequestBody {
     seen: u64,
     /// Bytes of framing beyond the sizes themselves.
     overhead: usize,
+    /// The fields behind the chunks, if there are any.
+    trailers: Option<Box<Trailers>>,
     /// Limits, copied so that a request can have its own.
     body_bytes_max: u64,
     overhead_bytes_max: usize,
@@ -55,6 +59,7 @@ enum State {
     /// In a chunk extension, which is ignored.
     Extension {
         size: u64,
+        at: Extension,
     },
     /// Behind the CR of a size line.
     SizeLf {
@@ -84,7 +89,7 @@ enum State {
 const SIZE_DIGITS_MAX: u8 = 16;
 
 const MALFORMED: Refusal = Refusal { status: Status::BAD_REQUEST, reason: "malformed chunked body" };
-const OVERHEAD: Refusal = Refusal { status: Status::BAD_REQUEST, reason: "too many bytes of chunk framing" };
+const OVERHEAD: Refusal = Refusal { status: Status::BAD_REQUEST, reason: "too much chunk framing" };
 const TOO_LARGE: Refusal = Refusal { status: Status::CONTENT_TOO_LARGE, reason: "request body too large" };
 const BROKEN: Refusal = Refusal { status: Status::BAD_REQUEST, reason: "request body failed before" };
 
@@ -100,6 +105,7 @@ impl RequestBody {
             state,
             seen: 0,
             overhead: 0,
+            trailers: None,
             body_bytes_max: limits.body_bytes_max,
             overhead_bytes_max: limits.chunk_overhead_bytes_max,
         }
@@ -181,18 +187,19 @@ impl RequestBody {
                 State::Size { size: size << 4 | digit, digits: digits + 1 }
             }
             (State::Size { digits: 0, .. }, _) => return Err(MALFORMED),
-            (State::Size { size, .. } | State::Extension { size }, b'\r') => State::SizeLf { size },
+            (State::Size { size, .. }, b'\r') => State::SizeLf { size },
             (State::Size { size, .. } | State::BeforeExtension { size }, b' ' | b'\t') => {
                 self.extra()?;
                 State::BeforeExtension { size }
             }
             (State::Size { size, .. } | State::BeforeExtension { size }, b';') => {
                 self.extra()?;
-                State::Extension { size }
+                State::Extension { size, at: Extension::BeforeName }
             }
-            (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => {
+            (State::Extension { size, at }, b'\r') if at.may_end() => State::SizeLf { size },
+            (State::Extension { size, at }, _) => {
                 self.extra()?;
-                State::Extension { size }
+                State::Extension { size, at: at.after(byte).ok_or(MALFORMED)? }
             }
             (State::SizeLf { size: 0 }, b'\n') => State::Trailer,
             (State::SizeLf { size }, b'\n') => {
@@ -204,18 +211,33 @@ impl RequestBody {
             (State::Trailer, b'\r') => State::LastLf,
             (State::Trailer | State::TrailerName, _) if is_token_byte(byte) => {
                 self.extra()?;
+                self.trailing().push(byte);
                 State::TrailerName
             }
-            (State::TrailerName, b':') => State::TrailerValue,
+            (State::TrailerName, b':') => {
+                self.trailing().end_name();
+                State::TrailerValue
+            }
             (State::TrailerValue, b'\r') => State::TrailerLf,
             (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
                 self.extra()?;
+                self.trailing().push(byte);
                 State::TrailerValue
             }
-            (State::TrailerLf, b'\n') => State::Trailer,
+            (State::TrailerLf, b'\n') if self.trailing().end_line() => State::Trailer,
+            (State::TrailerLf, b'\n') => return Err(OVERHEAD),
             (State::LastLf, b'\n') => State::Done,
             _ => return Err(MALFORMED),
         })
+    }
+
+    fn trailing(&mut self) -> &mut Trailers {
+        self.trailers.get_or_insert_default()
+    }
+
+    /// The fields behind the chunks: none before the body is done.
+    pub(crate) fn trailers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.trailers.iter().filter(|_| self.is_done()).flat_map(|trailers| trailers.iter())
     }
 
     /// Counts one byte of framing that carries nothing.
@@ -330,6 +352,9 @@ mod tests {
             "5\r\nhello0\r\n",
             "5\r\nhello\n",
             "5\r\nhello\rX",
+            "1;\r\n",
+            "1;a \r\n",
+            "1;a=\"b\r\n",
             "1;a\nb\r\n",
             "1;a\0\r\n",
             "1;a\rb\r\n",

@@ -41,8 +41,8 @@ pub(crate) struct ResponseHead<'a> {
 /// The interim response that asks for the body (RFC 9110 §15.2.1).
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What ends a chunked body, without trailers.
-pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// What ends the chunks of a body: trailers and a blank line follow.
+pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n";
 
 impl ResponseHead<'_> {
     /// Appends the head with the blank line that ends it.
@@ -57,14 +57,7 @@ impl ResponseHead<'_> {
             }
             (status, media_type) => begin(status, self.preamble, media_type.map(|it| &**it), out),
         }
-        if !self.header_lines.is_empty() {
-            out.extend_from_slice(self.header_lines.as_bytes());
-        }
-        match (self.persistence, self.version) {
-            (Persistence::Reuse, Version::Http11) => {}
-            (Persistence::Reuse, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            (Persistence::Close, _) => out.extend_from_slice(b"Connection: close\r\n"),
-        }
+        self.push_lines(out);
         match self.length {
             Length::Absent | Length::UntilClose => out.extend_from_slice(b"\r\n"),
             Length::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
@@ -77,20 +70,57 @@ impl ResponseHead<'_> {
     }
 }
 
+impl ResponseHead<'_> {
+    /// Appends the head up to `Content-Type`, and then `rest`, which has that and all that follows.
+    pub(crate) fn encode_before(self, rest: &[u8], out: &mut Vec<u8>) {
+        begin(self.status, self.preamble, None, out);
+        self.push_lines(out);
+        out.extend_from_slice(rest);
+    }
+
+    /// Appends the response's own fields, and what becomes of the connection.
+    #[inline]
+    fn push_lines(&self, out: &mut Vec<u8>) {
+        if !self.header_lines.is_empty() {
+            out.extend_from_slice(self.header_lines.as_bytes());
+        }
+        match (self.persistence, self.version) {
+            (Persistence::Reuse, Version::Http11) => {}
+            (Persistence::Reuse, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+            (Persistence::Close, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+    }
+}
+
 /// The first lines of a response that is not like most.
 #[inline(never)]
 fn begin(status: Status, preamble: &Preamble, media_type: Option<&str>, out: &mut Vec<u8>) {
     if status == Status::OK {
         out.extend_from_slice(preamble.ok());
     } else {
-        match status.line() {
-            Some(line) => out.extend_from_slice(line.as_bytes()),
-            None => unknown_status_line(status, out),
-        }
+        push_status_line(status, out);
         out.extend_from_slice(preamble.lines());
     }
     if let Some(media_type) = media_type {
         push_type(media_type, out);
+    }
+}
+
+/// Appends an interim response: status and fields, which were checked, and nothing of the server's own.
+pub(crate) fn push_interim(status: Status, fields: &[(&str, &str)], out: &mut Vec<u8>) {
+    push_status_line(status, out);
+    for (name, value) in fields {
+        for part in [name, ": ", value, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_status_line(status: Status, out: &mut Vec<u8>) {
+    match status.line() {
+        Some(line) => out.extend_from_slice(line.as_bytes()),
+        None => unknown_status_line(status, out),
     }
 }
 
@@ -159,6 +189,15 @@ pub(crate) fn end_chunk(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends the size line of a chunk whose size is known.
+pub(crate) fn push_chunk_size(size: u64, out: &mut Vec<u8>) {
+    let digits = (u64::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[(size >> (4 * place)) as usize & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +260,15 @@ mod tests {
             let mut out = b"before ".to_vec();
             push_number(number, &mut out);
             assert_eq!(out, format!("before {number}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_chunk_is_written_as_std_writes_it() {
+        for size in [0, 1, 15, 16, 0xabc, 0x10_000, u64::MAX] {
+            let mut out = b"before ".to_vec();
+            push_chunk_size(size, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("before {size:x}\r\n"));
         }
     }
 

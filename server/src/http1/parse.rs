@@ -150,7 +150,7 @@ fn conclude(bytes: &[u8], head: &mut Head, seen: &Seen) -> Result<(), Refusal> {
 /// The offset just behind the first CRLFCRLF that ends at or behind `from + 4`.
 ///
 /// Horspool's search: the last of four bytes tells how far the window can move, so most bytes are never read.
-fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+pub(crate) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let mut last = from + 3;
     while let Some(&byte) = bytes.get(last) {
         last += match byte {

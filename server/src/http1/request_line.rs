@@ -1,6 +1,8 @@
 //! The request line: method, target in its four forms, version (RFC 9112 §3); and the authority, which `Host` is too.
 #![forbid(unsafe_code)]
 
+use std::net::Ipv6Addr;
+
 use crate::class::{host_len, is_digits, path_len, target_len, token_len};
 use crate::http1::head::{Head, Refusal, Span, bad};
 use crate::message::{Method, Status, Version};
@@ -126,14 +128,15 @@ fn other_form(bytes: &[u8], head: &mut Head) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2), loosely: the bytes of RFC 3986 §3.2.2 with a numeric port, and no
-/// user information. An empty one is allowed where the URI has no authority.
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2) as RFC 3986 §3.2.2 spells it, without user information. An empty one is allowed
+/// where the URI has no authority, but a port needs its host (RFC 9110 §4.2.1).
 #[inline(never)]
 pub(crate) fn is_authority(value: &[u8]) -> bool {
     if value.first() == Some(&b'[') {
         return is_literal(value);
     }
-    is_port(&value[host_len(value)..])
+    let (host, port) = value.split_at(host_len(value));
+    is_port(port) && (!host.is_empty() || port.is_empty()) && escapes_are_whole(host)
 }
 
 /// Nothing, or a colon and digits.
@@ -146,12 +149,32 @@ fn is_port(rest: &[u8]) -> bool {
     }
 }
 
-/// The same for `"[" IP-literal "]" [ ":" port ]`.
+/// Do two hexadecimal digits follow each percent sign (RFC 3986 §2.1)?
+#[inline]
+fn escapes_are_whole(host: &[u8]) -> bool {
+    host.split(|&byte| byte == b'%').skip(1).all(|behind| {
+        behind.first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+/// The same for `"[" IP-literal "]" [ ":" port ]`. Zones (RFC 6874) mean something on the client's machine only.
 #[cold]
 fn is_literal(value: &[u8]) -> bool {
     let Some(end) = value.iter().position(|&byte| byte == b']') else { return false };
     let address = &value[1..end];
-    !address.is_empty()
-        && address.split(|&byte| byte == b':').all(|part| host_len(part) == part.len())
-        && is_port(&value[end + 1..])
+    let is_v6 = || str::from_utf8(address).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
+    (is_v6() || is_future_address(address)) && is_port(&value[end + 1..])
+}
+
+/// `"v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )`: an address of a kind that is not known yet.
+fn is_future_address(address: &[u8]) -> bool {
+    let [b'v' | b'V', rest @ ..] = address else { return false };
+    let Some(dot) = rest.iter().position(|&byte| byte == b'.') else { return false };
+    let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+    !version.is_empty()
+        && version.iter().all(u8::is_ascii_hexdigit)
+        && !address.is_empty()
+        && address
+            .split(|&byte| byte == b':')
+            .all(|part| host_len(part) == part.len() && !part.contains(&b'%'))
 }

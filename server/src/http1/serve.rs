@@ -20,8 +20,11 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::buffer::Input;
+use crate::constant::Constant;
+use crate::error::Error;
 use crate::handler::Handler;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
@@ -29,12 +32,16 @@ use crate::http1::head::{Framing, Head, Refusal, bad};
 use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
 use crate::http1::preamble;
+use crate::http1::reader::BodyReader;
 use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
-use crate::message::{Status, Version};
+use crate::message::{Status, Version, list};
+use crate::printable::Printable;
 use crate::request::Request;
-use crate::response::{Body, FilePart, Response, StreamBody};
+use crate::response::{Body, Bytes, FilePart, IntoResponse as _, Response, StreamBody};
+use crate::sent::Extras;
+use crate::settings::Settings;
 use crate::timeout::{Phase, ServerId};
 use crate::upgrade::{Upgrade, Upgraded};
 
@@ -43,6 +50,8 @@ pub(crate) struct Service {
     pub(crate) id: ServerId,
     pub(crate) handler: Box<dyn Handler>,
     pub(crate) limits: Limits,
+    /// How long a handler may take, if that is limited.
+    pub(crate) handler_limit: Option<Duration>,
     /// The `Server` line, or nothing.
     pub(crate) server_line: Box<[u8]>,
     /// The server is shutting down: answer what was received, and close.
@@ -52,6 +61,19 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// What connections share that `handler` answers.
+    pub(crate) fn new(handler: Box<dyn Handler>, settings: &Settings) -> Service {
+        Service {
+            id: ServerId::next(),
+            handler,
+            limits: settings.limits.clone(),
+            handler_limit: settings.time_limits.handler,
+            server_line: settings.server_line(),
+            draining: AtomicBool::new(false),
+            unix_seconds: bast::time::coarse_unix_seconds,
+        }
+    }
+
     fn is_draining(&self) -> bool {
         // Relaxed: the flag carries no data. A connection that misses it is expired by its capability's registry.
         self.draining.load(Ordering::Relaxed)
@@ -67,6 +89,8 @@ enum After {
     Idle,
     /// Close at once: all that was received was answered, or nothing can be sent.
     Close,
+    /// The same where the response could not be sent as a whole.
+    Broken,
     /// Close so that the client can read the answer although it may still be sending.
     Linger,
     /// What comes now is no HTTP.
@@ -82,7 +106,7 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
             match exchange(wire, service, &peer, buffers.input()) {
                 After::Request => {}
                 After::Idle => break,
-                After::Close => return,
+                After::Close | After::Broken => return,
                 After::Linger => return linger(wire, service, buffers.input()),
                 After::Upgrade(upgrade) => {
                     let received = buffers.input().unread().to_vec();
@@ -148,19 +172,44 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
         return After::Close;
     }
     let mut expects_continue = head.expect_continue && input.is_empty();
-    wire.activity().enter(Phase::Handler);
+    wire.activity().begin_request();
     let answer = Answer {
+        head_at,
         version: head.version,
         asked: head.options.persistence(head.version),
         head_only: head.is_head(),
     };
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
     let mut response = None;
-    let response = call(&*service.handler, &mut request, &mut response);
-    if response.is_upgrade() && may_switch(&request, response) {
-        return switch(wire, service, input, &mut body, expects_continue, answer, response);
+    let response = call(wire, service, &mut request, &mut response);
+    let switches = response.is_upgrade() && may_switch(&request, response);
+    let extras = request.take_extras();
+    let mut conclude = |response| {
+        if switches {
+            switch(wire, service, input, &mut body, expects_continue, answer, response)
+        } else {
+            respond(wire, service, input, &mut body, &mut expects_continue, answer, response)
+        }
+    };
+    let Some(extras) = extras else { return conclude(response) };
+    wire.begin_exchange();
+    let mut ending = Ending { wire, extras, is_whole: false };
+    let after = conclude(response);
+    ending.is_whole = !matches!(after, After::Broken);
+    after
+}
+
+/// Tells the observers of an exchange what became of it, also where its thread is killed meanwhile.
+struct Ending<'w> {
+    wire: &'w Wire,
+    extras: Box<Extras>,
+    is_whole: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.extras.outcome = self.wire.outcome(self.is_whole);
     }
-    respond(wire, service, input, &mut body, expects_continue, answer, response)
 }
 
 /// Why there is no head.
@@ -211,19 +260,37 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
 /// from frame to frame would show. A panic in the handler is a 500; a kill goes on unwinding.
 #[inline]
 fn call<'s>(
-    handler: &dyn Handler,
+    wire: &Wire,
+    service: &Service,
     request: &mut Request<'_>,
     slot: &'s mut Option<Response>,
 ) -> &'s mut Response {
+    if let Some(limit) = service.handler_limit {
+        wire.activity().set_handler_deadline(Instant::now().checked_add(limit));
+    }
     // The request is only read and its body closed after a panic; both stay consistent at every step.
     let outcome = bast::catch_unwind(AssertUnwindSafe(|| {
-        *slot = Some(handler.handle(request));
+        let handled = within(wire.activity().handler_deadline(), || {
+            *slot = Some(service.handler.handle(request));
+        });
+        if let Err(elapsed) = handled {
+            *slot = Some(Error::from(elapsed).into_response());
+        }
     }));
     if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
         log_failure(request, outcome, slot.as_ref());
         *slot = Some(internal_error());
     }
     slot.as_mut().expect("serve: a handler returned without a response")
+}
+
+/// Runs code of the application until the deadline at most.
+#[inline]
+fn within<R>(deadline: Option<Instant>, body: impl FnOnce() -> R) -> Result<R, bast::Elapsed> {
+    match deadline {
+        None => Ok(body()),
+        Some(deadline) => bast::timeout_at(deadline, body),
+    }
 }
 
 /// Says in the log why a handler's response is not sent. A kill, and the end of a limit further out, go on unwinding.
@@ -263,8 +330,8 @@ fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
     log::debug!("refused a request: {}: {}", refusal.status, refusal.reason);
     let mut response =
         Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);
-    let answer = Answer { version: Version::Http11, asked: Persistence::Close, head_only: false };
-    let form = Form::new(answer, length_of(&response, answer), Persistence::Close);
+    let answer = Answer { head_at: 0, version: Version::Http11, asked: Persistence::Close, head_only: false };
+    let form = Form::new(answer, &response, Persistence::Close);
     if send(wire, service, form, &mut response).is_err() {
         return After::Close;
     }
@@ -274,6 +341,8 @@ fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
 /// What the response has to know of its request.
 #[derive(Clone, Copy)]
 struct Answer {
+    /// Where its head begins in the input.
+    head_at: usize,
     version: Version,
     /// What the client asked for.
     asked: Persistence,
@@ -285,15 +354,19 @@ struct Answer {
 #[derive(Clone, Copy)]
 struct Form {
     version: Version,
-    /// Without its body.
-    head_only: bool,
+    /// Nothing follows the head.
+    without_body: bool,
     length: Length,
     persistence: Persistence,
 }
 
 impl Form {
-    fn new(answer: Answer, length: Length, persistence: Persistence) -> Form {
-        Form { version: answer.version, head_only: answer.head_only, length, persistence }
+    fn new(answer: Answer, response: &Response, persistence: Persistence) -> Form {
+        let allows_body = response.status().allows_body();
+        let length =
+            if allows_body { length_of(response, answer) } else { length_without_body(response.status()) };
+        let without_body = answer.head_only || !allows_body;
+        Form { version: answer.version, without_body, length, persistence }
     }
 }
 
@@ -303,26 +376,34 @@ fn respond(
     service: &Service,
     input: &mut Input,
     body: &mut RequestBody,
-    expects_continue: bool,
+    expects_continue: &mut bool,
     answer: Answer,
     response: &mut Response,
 ) -> After {
-    let length = length_of(response, answer);
-    let persistence = if answer.asked == Persistence::Close
+    let mut form = Form::new(answer, response, Persistence::Reuse);
+    let is_stream = matches!(response.body(), Body::Stream(_)) && !form.without_body;
+    if answer.asked == Persistence::Close
         || response.closes()
-        || length == Length::UntilClose
-        || !can_finish(body, expects_continue, service)
+        || form.length == Length::UntilClose
+        || wire.activity().requests() >= service.limits.requests_per_connection_max
+        || !(can_finish(body, *expects_continue, service) || is_stream && response.reads_request())
         || (service.is_draining() && !another_head_received(wire, service, input, body))
     {
-        Persistence::Close
+        form.persistence = Persistence::Close;
+    }
+    let sent = if is_stream {
+        let reader =
+            BodyReader { wire, body, expects_continue, keep: answer.head_at + input.head.len, input };
+        send_stream(wire, service, form, answer, response, reader)
     } else {
-        Persistence::Reuse
+        send(wire, service, form, response)
     };
-    if send(wire, service, Form::new(answer, length, persistence), response).is_err() {
+    if sent.is_err() {
         // Closing without the rest of a body that was announced is how the client learns that it is not whole.
         let _ = wire.flush();
-        return After::Close;
+        return After::Broken;
     }
+    let persistence = form.persistence;
     let next = if persistence == Persistence::Close {
         // Who has sent no more than what was answered loses nothing when the socket is closed; during a drain the
         // next request may be on its way.
@@ -371,7 +452,7 @@ fn switch(
     if !is_over {
         return refuse(wire, service, &bad("the body of a request to upgrade was left unread"));
     }
-    let form = Form::new(answer, Length::Absent, Persistence::Reuse);
+    let form = Form::new(answer, response, Persistence::Reuse);
     if send(wire, service, form, response).is_err() || wire.flush().is_err() {
         return After::Close;
     }
@@ -405,9 +486,6 @@ fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, received: V
 
 /// How the end of this response's body is made known.
 fn length_of(response: &Response, answer: Answer) -> Length {
-    if !response.status().allows_body() {
-        return Length::Absent;
-    }
     match response.body() {
         Body::Stream(StreamBody { length: None, .. }) if answer.version == Version::Http11 => Length::Chunked,
         // A HEAD response ends with its head whatever the body would have been.
@@ -417,14 +495,26 @@ fn length_of(response: &Response, answer: Answer) -> Length {
     }
 }
 
+/// The same for a status that allows no body. A 205 has none either, but that its head ends it is not said by RFC 9112 §6.3: a
+/// client takes it from the fields (RFC 9110 §15.3.6).
+#[cold]
+fn length_without_body(status: Status) -> Length {
+    if status == Status::RESET_CONTENT { Length::Sized(0) } else { Length::Absent }
+}
+
 /// The length of a body that has one.
 fn body_length(body: &Body) -> u64 {
     match body {
         Body::Empty | Body::Upgrade(_) => 0,
         Body::Bytes(bytes) => bytes.as_slice().len() as u64,
+        Body::Parts(parts) => parts_length(parts),
         Body::File(part) => part.len,
         Body::Stream(stream) => stream.length.unwrap_or(0),
     }
+}
+
+fn parts_length(parts: &[Bytes]) -> u64 {
+    parts.iter().map(|part| part.as_slice().len() as u64).sum()
 }
 
 /// May the rest of the request's body be read and dropped? Known beforehand, so that the head can say `close`.
@@ -469,24 +559,15 @@ const COPIED_BYTES_MAX: usize = 16 << 10;
 /// cache: two system calls instead of one, but no copy.
 const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
 
-/// Composes the response, and sends it as far as it does not fit into what may be held.
+/// Composes the response, which is no stream, and sends it as far as it does not fit into what may be held.
 #[inline]
 fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> io::Result<()> {
     let mut output = wire.output();
     let mark = output.bytes.len();
-    preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
-        let head = ResponseHead {
-            status: response.status(),
-            preamble,
-            header_lines: response.headers().lines(),
-            content_type: response.headers().content_type(),
-            length: form.length,
-            version: form.version,
-            persistence: form.persistence,
-        };
-        head.encode(&mut output.bytes);
-    });
-    if form.head_only || form.length == Length::Absent {
+    let prepared = if form.without_body { None } else { response.constant() };
+    compose(&mut output.bytes, service, form, response, prepared.map(Constant::rest));
+    wire.begin_body(&output, response.status(), prepared.map_or(0, |constant| constant.body().len()));
+    if form.without_body || prepared.is_some() {
         return Ok(());
     }
     if let Body::Bytes(bytes) = response.body()
@@ -497,6 +578,32 @@ fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> 
     }
     drop(output);
     send_body(wire, service, form, response, mark)
+}
+
+/// Appends the head of the response, whose end may be prepared, together with the body.
+#[inline]
+fn compose(
+    output: &mut Vec<u8>,
+    service: &Service,
+    form: Form,
+    response: &Response,
+    prepared: Option<&[u8]>,
+) {
+    preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
+        let head = ResponseHead {
+            status: response.status(),
+            preamble,
+            header_lines: response.headers().lines(),
+            content_type: response.headers().content_type(),
+            length: form.length,
+            version: form.version,
+            persistence: form.persistence,
+        };
+        match prepared {
+            None => head.encode(output),
+            Some(rest) => head.encode_before(rest, output),
+        }
+    });
 }
 
 /// Sends the body behind a head that was composed from `mark` on.
@@ -510,7 +617,13 @@ fn send_body(
 ) -> io::Result<()> {
     match response.take_body() {
         Body::Empty | Body::Upgrade(_) => Ok(()),
-        Body::Bytes(bytes) => wire.flush_with(bytes.as_slice()),
+        Body::Bytes(bytes) => wire.flush_with([bytes.as_slice()].into_iter()),
+        Body::Parts(parts) if parts_length(&parts) <= COPIED_BYTES_MAX as u64 => {
+            let mut output = wire.output();
+            parts.iter().for_each(|part| output.bytes.extend_from_slice(part.as_slice()));
+            Ok(())
+        }
+        Body::Parts(parts) => wire.flush_with(parts.iter().map(Bytes::as_slice)),
         Body::File(part) if part.len <= FILE_COPIED_BYTES_MAX => {
             if copy_file(wire, &part, mark) {
                 return Ok(());
@@ -531,7 +644,7 @@ fn send_body(
             }
             sent
         }
-        Body::Stream(stream) => produce(wire, stream, form.length),
+        Body::Stream(_) => unreachable!("serve: a stream among the other bodies"),
     }
 }
 
@@ -572,20 +685,45 @@ fn copy_cold_file(wire: &Wire, part: &FilePart, len: usize, response: &mut Vec<u
     true
 }
 
-/// Lets a streamed body be written. A panic in the producer is an error like others; a kill goes on unwinding.
+/// Sends the head, and lets the body be written behind it. A panic in the producer is an error like others; a kill goes on
+/// unwinding.
 #[inline(never)]
-fn produce(wire: &Wire, stream: StreamBody, length: Length) -> io::Result<()> {
-    let Some(mut writer) = BodyWriter::new(wire, length) else { return Ok(()) };
+fn send_stream(
+    wire: &Wire,
+    service: &Service,
+    form: Form,
+    answer: Answer,
+    response: &mut Response,
+    mut reader: BodyReader<'_>,
+) -> io::Result<()> {
+    if response.reads_request() {
+        // Behind the head of the response it would be too late to ask for the body.
+        reader.ask()?;
+    }
+    let mut output = wire.output();
+    compose(&mut output.bytes, service, form, response, None);
+    wire.begin_body(&output, response.status(), 0);
+    drop(output);
+    let wants_trailers = accepts_trailers(&reader.input.head, reader.input.since(answer.head_at));
+    let Body::Stream(stream) = response.take_body() else { unreachable!("serve: another body as a stream") };
+    let Some(mut writer) = BodyWriter::new(wire, form.length, wants_trailers) else { return Ok(()) };
     let before = wire.activity().phase();
     wire.activity().enter(Phase::Handler);
-    let produced = bast::catch_unwind(AssertUnwindSafe(|| (stream.produce)(&mut writer)));
+    let produced = bast::catch_unwind(AssertUnwindSafe(|| {
+        within(wire.activity().handler_deadline(), || (stream.produce)(&mut reader, &mut writer))
+            .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
+    }));
     wire.activity().enter(before);
+    if !matches!(produced, Ok(Ok(()))) && form.length == Length::UntilClose {
+        // To this client the end of the connection is the end of the body, unless it is reset.
+        wire.activity().transport().reset_on_close();
+    }
     match produced {
         Ok(Ok(())) => {
             writer.finish().inspect_err(|_| log::error!("a response body was shorter than announced"))
         }
         Ok(Err(error)) => {
-            log::warn!("a response was broken off: {error}");
+            log::warn!("a response was broken off: {}", Printable(&error));
             Err(error)
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
@@ -594,6 +732,12 @@ fn produce(wire: &Wire, stream: StreamBody, length: Length) -> io::Result<()> {
             Err(io::ErrorKind::Other.into())
         }
     }
+}
+
+/// Did the client say `TE: trailers` (RFC 9110 §10.1.4)?
+fn accepts_trailers(head: &Head, bytes: &[u8]) -> bool {
+    let te = head.fields.iter().filter(|field| field.name.of(bytes).eq_ignore_ascii_case(b"te"));
+    te.flat_map(|field| list(field.value.of(bytes))).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Reads and drops the rest of a request's body, within the limit. Afterwards the next request begins.
@@ -648,4 +792,4 @@ fn linger(wire: &Wire, service: &Service, input: &mut Input) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

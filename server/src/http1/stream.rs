@@ -2,21 +2,29 @@
 //!
 //! The writer gathers into the connection's output buffer. That is sent when it is full, on `flush`, and before the
 //! thread parks (Note [held output] in `wire.rs`), so each piece is on its way before the producer waits for the next.
+//! A piece that alone would fill the buffer is not copied: it is sent from the caller's memory, with what is held before it.
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 
-use crate::http1::encode::{CHUNK_BYTES_MAX, LAST_CHUNK, Length};
+use crate::class::{is_field_value, is_token};
+use crate::http1::encode::{self, CHUNK_BYTES_MAX, LAST_CHUNK, Length};
+use crate::http1::trailers;
 use crate::http1::wire::{HELD_BYTES_MAX, Wire};
 
 // A chunk is closed by each flush, and a flush comes before the buffer holds more than this.
 const _: () = assert!(HELD_BYTES_MAX <= CHUNK_BYTES_MAX);
 
 /// Where a streamed response body is written to; see [`Response::stream`](crate::Response::stream).
+///
+/// Writes may wait for the client. One that is interrupted while it waits ([`bast::timeout`]) may have sent a part: the body cannot be
+/// continued then, and the response is broken off.
 pub struct BodyWriter<'w> {
     wire: &'w Wire,
     framing: Framing,
+    /// The lines to send behind the body, where the client wants any.
+    trailers: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +37,49 @@ enum Framing {
 
 impl<'w> BodyWriter<'w> {
     /// The writer of a body whose length the head announced like this; `None` where it announced no body.
-    pub(crate) fn new(wire: &'w Wire, length: Length) -> Option<BodyWriter<'w>> {
+    pub(crate) fn new(wire: &'w Wire, length: Length, wants_trailers: bool) -> Option<BodyWriter<'w>> {
         let framing = match length {
             Length::Absent => return None,
             Length::Sized(length) => Framing::Sized(length),
             Length::Chunked => Framing::Chunked,
             Length::UntilClose => Framing::UntilClose,
         };
-        Some(BodyWriter { wire, framing })
+        let trailers = (wants_trailers && length == Length::Chunked).then(String::new);
+        Some(BodyWriter { wire, framing, trailers })
+    }
+
+    /// Adds a field that is sent behind the body: a checksum or a signature, say, that is known only when all was written
+    /// (RFC 9110 §6.5).
+    ///
+    /// It is sent only to a client that said `TE: trailers`, in a chunked response; else it is dropped without a word, as
+    /// anybody on the way may drop it, too. The names are best announced by
+    /// [`with_header("Trailer", …)`](crate::Response::with_header).
+    ///
+    /// ```
+    /// use bast_server::Response;
+    /// use std::io::Write;
+    /// let response = Response::stream("text/plain", |body| {
+    ///     body.write_all(b"123456789")?;
+    ///     body.add_trailer("X-Sum", "45")
+    /// });
+    /// let response = response.with_header("Trailer", "X-Sum");
+    /// # let _ = response;
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that is no token, a value that could end the line, and a field that means something only ahead
+    /// of the body: those of framing, routing, authentication, caching and content (RFC 9110 §6.5.1).
+    pub fn add_trailer(&mut self, name: &str, value: &str) -> io::Result<()> {
+        if !is_token(name.as_bytes())
+            || !is_field_value(value.as_bytes())
+            || !trailers::is_allowed(name.as_bytes())
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this field cannot be a trailer"));
+        }
+        if let Some(lines) = &mut self.trailers {
+            [name, ": ", value, "\r\n"].into_iter().for_each(|part| lines.push_str(part));
+        }
+        Ok(())
     }
 
     pub(crate) fn wire(&self) -> &'w Wire {
@@ -55,9 +98,63 @@ impl<'w> BodyWriter<'w> {
                 let mut output = self.wire.output();
                 output.close_chunk();
                 output.bytes.extend_from_slice(LAST_CHUNK);
+                if let Some(lines) = &self.trailers {
+                    output.bytes.extend_from_slice(lines.as_bytes());
+                }
+                output.bytes.extend_from_slice(b"\r\n");
             }
         }
         Ok(())
+    }
+
+    /// How many of `count` bytes still belong to the body.
+    fn owed(&self, count: usize) -> io::Result<usize> {
+        match self.framing {
+            Framing::Sized(0) => {
+                Err(io::Error::new(io::ErrorKind::WriteZero, "response body beyond its length"))
+            }
+            Framing::Sized(left) => Ok(count.min(usize::try_from(left).unwrap_or(usize::MAX))),
+            Framing::Chunked | Framing::UntilClose => Ok(count),
+        }
+    }
+
+    /// So many bytes were written.
+    fn paid(&mut self, count: usize) {
+        if let Framing::Sized(left) = &mut self.framing {
+            *left -= count as u64;
+        }
+    }
+
+    /// Copies what fits behind what is held.
+    fn gather(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.wire.held() >= HELD_BYTES_MAX {
+            self.wire.flush()?;
+        }
+        let mut output = self.wire.output();
+        let room = HELD_BYTES_MAX - output.bytes.len();
+        let count = bytes.len().min(room);
+        if matches!(self.framing, Framing::Chunked) {
+            output.open_chunk();
+        }
+        output.bytes.extend_from_slice(&bytes[..count]);
+        drop(output);
+        self.paid(count);
+        Ok(count)
+    }
+
+    /// Sends what is held, and these parts as they are, `count` bytes together: in a chunk of their own.
+    fn pass<'p>(&mut self, parts: impl Iterator<Item = &'p [u8]>, count: usize) -> io::Result<usize> {
+        if matches!(self.framing, Framing::Chunked) {
+            let mut output = self.wire.output();
+            output.close_chunk();
+            encode::push_chunk_size(count as u64, &mut output.bytes);
+            drop(output);
+            self.wire.flush_with(parts.chain([&b"\r\n"[..]]))?;
+        } else {
+            self.wire.flush_with(parts)?;
+        }
+        self.paid(count);
+        Ok(count)
     }
 }
 
@@ -66,25 +163,34 @@ impl io::Write for BodyWriter<'_> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        if self.wire.held() >= HELD_BYTES_MAX {
-            self.wire.flush()?;
+        let bytes = &bytes[..self.owed(bytes.len())?];
+        if bytes.len() < HELD_BYTES_MAX {
+            self.gather(bytes)
+        } else {
+            self.pass([bytes].into_iter(), bytes.len())
         }
-        let mut output = self.wire.output();
-        let room = HELD_BYTES_MAX - output.bytes.len();
-        let mut count = bytes.len().min(room);
-        match &mut self.framing {
-            Framing::Sized(0) => {
-                return Err(io::Error::new(io::ErrorKind::WriteZero, "response body beyond its length"));
-            }
-            Framing::Sized(left) => {
-                count = count.min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= count as u64;
-            }
-            Framing::Chunked => output.open_chunk(),
-            Framing::UntilClose => {}
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        if count >= HELD_BYTES_MAX && self.owed(count)? == count {
+            return self.pass(parts.iter().map(|part| &**part), count);
         }
-        output.bytes.extend_from_slice(&bytes[..count]);
-        Ok(count)
+        let mut written = 0;
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            let owed = match self.owed(part.len()) {
+                Ok(owed) => owed,
+                // The next call says so.
+                Err(_) if written > 0 => break,
+                Err(error) => return Err(error),
+            };
+            let count = self.gather(&part[..owed])?;
+            written += count;
+            if count < part.len() {
+                break;
+            }
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -7,14 +7,17 @@
 //! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself.
 #![forbid(unsafe_code)]
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
+use std::iter;
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use crate::buffer::{Buffers, Input};
 use crate::http1::encode;
+use crate::message::Status;
+use crate::sent::Outcome;
 use crate::timeout::{Activity, Phase};
 
 /// Output is sent as soon as this much is held.
@@ -25,6 +28,8 @@ pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
 pub(crate) struct Wire {
     activity: Rc<Activity>,
     output: RefCell<Output>,
+    /// The response that was begun last: its status, and where in all bytes its body begins.
+    begun: Cell<(Option<Status>, u64)>,
 }
 
 /// Bytes to be sent.
@@ -57,7 +62,7 @@ impl Output {
 
 impl Wire {
     pub(crate) fn new(activity: Rc<Activity>) -> Wire {
-        Wire { activity, output: RefCell::default() }
+        Wire { activity, output: RefCell::default(), begun: Cell::new((None, 0)) }
     }
 
     pub(crate) fn activity(&self) -> &Activity {
@@ -82,6 +87,29 @@ impl Wire {
         self.output.borrow_mut()
     }
 
+    /// A response's head was composed into `output`, and so many bytes of its body behind it: what follows is the rest.
+    #[inline]
+    pub(crate) fn begin_body(&self, output: &Output, status: Status, composed_bytes: usize) {
+        let head_end = output.bytes.len() - composed_bytes;
+        self.begun.set((Some(status), self.activity.sent_bytes() + head_end as u64));
+    }
+
+    /// No response has begun yet.
+    pub(crate) fn begin_exchange(&self) {
+        self.begun.set((None, 0));
+    }
+
+    /// What has become of the response that was begun. What is held counts as sent.
+    pub(crate) fn outcome(&self, is_whole: bool) -> Outcome {
+        let (status, body_at) = self.begun.get();
+        // The output is borrowed where its sending was interrupted.
+        let (held, failed) =
+            self.output.try_borrow().map_or((0, true), |output| (output.bytes.len() as u64, output.failed));
+        let body_bytes =
+            if status.is_some() { (self.activity.sent_bytes() + held).saturating_sub(body_at) } else { 0 };
+        Outcome { status, body_bytes, is_whole: is_whole && !failed }
+    }
+
     /// How many bytes are held.
     pub(crate) fn held(&self) -> usize {
         self.output.borrow().bytes.len()
@@ -95,9 +123,22 @@ impl Wire {
         self.send(&mut self.output.borrow_mut())
     }
 
-    /// Sends what is held and then `more`, which is not copied.
-    pub(crate) fn flush_with(&self, more: &[u8]) -> io::Result<()> {
-        self.send_once(&mut self.output.borrow_mut(), |bytes| self.send_both(bytes, more))
+    /// Sends what is held and then these parts, which are not copied, by as few system calls as the client's side has room
+    /// for.
+    pub(crate) fn flush_with<'p>(&self, parts: impl Iterator<Item = &'p [u8]>) -> io::Result<()> {
+        /// So many slices need no memory of their own: what is held, and most bodies.
+        const FEW: usize = 4;
+        self.send_once(&mut self.output.borrow_mut(), |held| {
+            #[expect(clippy::redundant_closure, reason = "the slices live no longer than what is held")]
+            let slices = iter::once(IoSlice::new(held)).chain(parts.map(|part| IoSlice::new(part)));
+            if slices.size_hint().1.is_some_and(|count| count <= FEW) {
+                let mut few = [IoSlice::new(&[]); FEW];
+                few.iter_mut().zip(slices).for_each(|(to, slice)| *to = slice);
+                self.send_slices(&mut few)
+            } else {
+                self.send_slices(&mut slices.collect::<Vec<_>>())
+            }
+        })
     }
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
@@ -144,45 +185,29 @@ impl Wire {
         sent
     }
 
-    #[inline]
-    fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let sent = self.activity.transport().write(bytes)?;
+    /// The kernel takes 1,024 slices (IOV_MAX) at a time; the transport gives it no more.
+    #[inline(never)]
+    fn send_slices(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        // Empty slices in front are passed by: a call with nothing in it would look like a client that takes nothing.
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let sent = self.activity.transport().write_vectored(slices)?;
             self.client_took_bytes(sent)?;
-            bytes = &bytes[sent..];
+            IoSlice::advance_slices(&mut slices, sent);
         }
         Ok(())
-    }
-
-    #[inline(never)]
-    fn send_both(&self, mut first: &[u8], second: &[u8]) -> io::Result<()> {
-        while !first.is_empty() {
-            let parts = [IoSlice::new(first), IoSlice::new(second)];
-            let sent = self.activity.transport().write_vectored(&parts)?;
-            self.client_took_bytes(sent)?;
-            match first.get(sent..) {
-                Some(rest) => first = rest,
-                None => return self.send_all(&second[sent - first.len()..]),
-            }
-        }
-        self.send_all(second)
     }
 
     /// Notes that the client's side took so many bytes.
     ///
     /// # Errors
-    /// `WriteZero` where it took none. `TimedOut` where that was the last look after the limit. The kernel finds room for a few more bytes now and
-    /// then although the client reads nothing; taken for progress, that would keep such a client for minutes.
+    /// `WriteZero` where it took none, `TimedOut` as for [`Activity::sent`].
     #[inline]
     fn client_took_bytes(&self, count: usize) -> io::Result<()> {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        if self.activity.is_expired() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.activity.progress();
-        Ok(())
+        self.activity.sent(count)
     }
 
     /// Sends what is held and then `len` bytes of a file from `offset` on, in whole segments.
@@ -222,7 +247,9 @@ impl Wire {
 
     /// Waits for input.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.activity.transport().read(buffer)
+        let count = self.activity.transport().read(buffer)?;
+        self.activity.received(count)?;
+        Ok(count)
     }
 
     /// Runs `body` in a phase, and returns to the one before.

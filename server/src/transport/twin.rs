@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
@@ -24,6 +24,8 @@ pub(crate) enum Event {
     Received(usize),
     /// The output was ended.
     ShutDown,
+    /// The connection is to be reset.
+    Reset,
 }
 
 /// The server's end of a scripted connection.
@@ -34,6 +36,10 @@ pub(crate) struct Twin {
     /// After the script the client neither sends nor closes.
     silent: Cell<bool>,
     expired: Cell<bool>,
+    /// So much of the output was not acknowledged by the client.
+    unacknowledged: Cell<usize>,
+    /// How many bytes one write takes at most; 0 is any number.
+    room: Cell<usize>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -46,22 +52,32 @@ impl Twin {
     }
 
     /// The same client, but it never closes.
+    #[cfg(test)]
     pub(crate) fn silent(script: &[&[u8]]) -> Rc<Twin> {
         let twin = Twin::new(script);
         twin.silent.set(true);
         twin
     }
 
+    /// From now on a write takes so many bytes at most, as where the socket's buffer is nearly full.
+    #[cfg(test)]
+    pub(crate) fn narrow(&self, room: usize) {
+        self.room.set(room);
+    }
+
     /// Adds to what the client sends.
+    #[cfg(test)]
     pub(crate) fn push(&self, part: &[u8]) {
         self.script.borrow_mut().push_back(part.to_vec());
     }
 
+    #[cfg(test)]
     pub(crate) fn events(&self) -> Vec<Event> {
         self.events.borrow().clone()
     }
 
     /// The outputs, one for each system call.
+    #[cfg(test)]
     pub(crate) fn sends(&self) -> Vec<String> {
         self.events
             .borrow()
@@ -74,10 +90,12 @@ impl Twin {
     }
 
     /// All output.
+    #[cfg(test)]
     pub(crate) fn output(&self) -> String {
         self.sends().concat()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_expired(&self) -> bool {
         self.expired.get()
     }
@@ -85,6 +103,22 @@ impl Twin {
     /// What the client sent and the server did not read.
     pub(crate) fn unread(&self) -> usize {
         self.script.borrow().iter().map(Vec::len).sum()
+    }
+
+    /// From now on the client has not acknowledged so many bytes.
+    #[cfg(test)]
+    pub(crate) fn set_unacknowledged(&self, bytes: usize) {
+        self.unacknowledged.set(bytes);
+    }
+
+    /// All output as it is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn output_bytes(&self) -> Vec<u8> {
+        let events = self.events.borrow();
+        let sent = events
+            .iter()
+            .filter_map(|event| if let Event::Sent(bytes) = event { Some(&bytes[..]) } else { None });
+        sent.collect::<Vec<_>>().concat()
     }
 
     fn record(&self, bytes: &[u8]) {
@@ -137,9 +171,18 @@ impl Twin {
     }
 
     pub(super) fn write(&self, bytes: &[u8]) -> usize {
-        self.record(bytes);
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    pub(super) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> usize {
+        let room = if self.room.get() == 0 { usize::MAX } else { self.room.get() };
+        let mut taken = Vec::new();
+        for part in parts {
+            taken.extend_from_slice(&part[..part.len().min(room - taken.len())]);
+        }
+        self.record(&taken);
         self.corked.set(false);
-        bytes.len()
+        taken.len()
     }
 
     pub(super) fn send_more(&self, bytes: &[u8]) -> usize {
@@ -163,6 +206,14 @@ impl Twin {
             self.silent.set(false);
         }
         self.events.borrow_mut().push(Event::ShutDown);
+    }
+
+    pub(super) fn unacknowledged(&self) -> usize {
+        self.unacknowledged.get()
+    }
+
+    pub(super) fn reset_on_close(&self) {
+        self.events.borrow_mut().push(Event::Reset);
     }
 
     pub(super) fn expire(&self) {

@@ -169,6 +169,24 @@ pub(crate) fn accept<A: Address>(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, A)>
     Ok((accepted, A::load(&storage)?))
 }
 
+/// How many bytes have arrived at a stream socket and are not read yet (SIOCINQ, tcp(7)).
+pub(crate) fn unread_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    ask(fd, libc::FIONREAD)
+}
+
+/// How many bytes were written to a stream socket and are not acknowledged by the peer yet (SIOCOUTQ, tcp(7)).
+pub(crate) fn unacknowledged_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    ask(fd, libc::TIOCOUTQ)
+}
+
+/// What ioctl(2) says of one of a socket's queues.
+fn ask(fd: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<usize> {
+    let mut bytes = 0i32;
+    // SAFETY: both requests write one int, to the local that is live and writable.
+    super::check(unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut bytes) })?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
 /// A non-blocking, close-on-exec stream socket of the address's family.
 pub(crate) fn stream_for(address: &impl Address) -> io::Result<OwnedFd> {
     let family = address.store().family();

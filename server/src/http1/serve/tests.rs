@@ -19,11 +19,12 @@ fn limits() -> Limits {
     Limits { body_bytes_max: 100, drain_bytes_max: 50, linger_bytes_max: 1000, ..Limits::default() }
 }
 
-fn service(handler: impl Handler) -> Service {
+pub(crate) fn service(handler: impl Handler) -> Service {
     Service {
         id: ServerId::next(),
         handler: Box::new(handler),
         limits: limits(),
+        handler_limit: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
         unix_seconds: || 784_111_777,
@@ -31,13 +32,13 @@ fn service(handler: impl Handler) -> Service {
 }
 
 /// Serves a scripted client to the end of its connection.
-fn run(twin: &Rc<Twin>, service: &Service) {
+pub(crate) fn run(twin: &Rc<Twin>, service: &Service) {
     let activity = Activity::new(twin.into(), None);
     serve(&Wire::new(activity), service, None);
 }
 
 /// The output for this input, with the lines left out that are always the same.
-fn answer(handler: impl Handler, parts: &[&[u8]]) -> String {
+pub(crate) fn answer(handler: impl Handler, parts: &[&[u8]]) -> String {
     let twin = Twin::new(parts);
     run(&twin, &service(handler));
     without_date(&twin.output())
@@ -48,7 +49,7 @@ fn without_date(output: &str) -> String {
 }
 
 /// The status codes of a sequence of responses without bodies that look like status lines.
-fn codes(output: &str) -> Vec<u16> {
+pub(crate) fn codes(output: &str) -> Vec<u16> {
     output
         .match_indices("HTTP/1.1 ")
         .filter_map(|(at, _)| output.get(at + 9..at + 12)?.parse().ok())
@@ -254,6 +255,42 @@ fn a_body_is_read_through_every_cut() {
     }
 }
 
+/// However small the pieces are in which a client sends, there is one read for each of them, and none more: nothing is read
+/// byte by byte, and nothing asks for what is known not to be there.
+#[test]
+fn there_are_no_more_reads_than_pieces_sent() {
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let request = [&head[..], b"5;a=b\r\nhello\r\n0\r\nT: t\r\n\r\n"].concat();
+    for size in [1, 2, 7, 64, 1000] {
+        let pieces: Vec<&[u8]> = request.chunks(size).collect();
+        let twin = Twin::new(&pieces);
+        run(&twin, &service(echo));
+        let reads = twin.events().iter().filter(|event| matches!(event, Event::Received(_))).count();
+        assert_eq!(reads, pieces.len(), "pieces of {size} bytes");
+        assert_eq!(codes(&twin.output()), [200]);
+        assert_eq!(twin.sends().len(), 1, "and the answer is one send");
+    }
+}
+
+/// A path is bytes that were encoded, whether they are text or not, and comes back as it was sent.
+#[test]
+fn a_path_that_is_no_text_goes_through_the_router_and_back() {
+    let app = Router::new().any("/files/{name...}", |request: &mut Request<'_>| {
+        assert!(request.param_text("name").is_err(), "it is no text");
+        let fields: Vec<u8> = request.header_bytes("x").unwrap_or_default().to_vec();
+        Response::bytes("application/octet-stream", [request.path().as_bytes(), b" ", &fields].concat())
+    });
+    let twin = Twin::new(&[b"GET /files/%ff%FE/%80 HTTP/1.1\r\nHost: a\r\nX: \xff\xfe\x80\r\n\r\n"]);
+    run(&twin, &service(app));
+    let sent: Vec<u8> = twin
+        .events()
+        .into_iter()
+        .filter_map(|event| if let Event::Sent(bytes) = event { Some(bytes) } else { None })
+        .flatten()
+        .collect();
+    assert!(sent.ends_with(b"\r\n\r\n/files/%ff%FE/%80 \xff\xfe\x80"), "{}", sent.escape_ascii());
+}
+
 #[test]
 fn a_large_body_passes_the_input_buffer_by() {
     let body = vec![b'b'; 300_000];
@@ -390,6 +427,14 @@ fn statuses_without_a_body_never_get_one() {
         assert_eq!(codes(&output), [status.code(); 2]);
         assert!(!output.contains("unwanted") && !output.contains("Content-Length"), "{output}");
     }
+}
+
+#[test]
+fn a_205_has_a_length_of_zero_whatever_the_handler_gave_it() {
+    let output = answer(|_: &mut Request<'_>| (Status::RESET_CONTENT, "unwanted"), &[GET, GET]);
+    assert_eq!(codes(&output), [205; 2]);
+    assert!(!output.contains("unwanted"), "{output}");
+    assert_eq!(output.matches("Content-Length: 0\r\n").count(), 2, "{output}");
 }
 
 #[test]
@@ -571,6 +616,10 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
     assert_eq!(codes(&answer(guarded, &[GET])), [403], "a middleware may answer itself");
 }
 
+mod bodies;
+mod duplex;
+mod interim;
+mod rfc9112;
 mod upgrade;
 
 mod routes {

@@ -1,0 +1,247 @@
+//! The codec bench: pieces of the server that need no socket, each beside the plain way to do the same.
+//!
+//! The contenders of a pair take turns, in rounds; what is printed are medians, and the median of the rounds' ratios.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::hint::black_box;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use bast_server::benching::{Composer, HeadReader, date_line};
+use bast_server::html::Html;
+use bast_server::{Response, html};
+
+use crate::args::positive;
+use crate::machine;
+use crate::report::{self, Figure, median};
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+What do the codecs of the server cost, beside the plain way to do the same?
+
+cargo bench --bench codec -- OPTIONS        (paths are relative to benches/)
+
+  --rounds N           interleaved rounds (15)
+  --calls N            calls per round (200000)
+  --smoke              one short round
+  --json FILE          the figures as JSON too
+";
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+struct Options {
+    rounds: usize,
+    calls: usize,
+    json: Option<PathBuf>,
+    help: bool,
+}
+
+impl Options {
+    fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
+        let mut options = Options { rounds: 15, calls: 200_000, json: None, help: false };
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+            match arg.as_str() {
+                "--rounds" => options.rounds = positive(&arg, &value()?)?,
+                "--calls" => options.calls = positive(&arg, &value()?)?,
+                "--smoke" => (options.rounds, options.calls) = (1, 1000),
+                "--json" => options.json = Some(value()?.into()),
+                "--help" => options.help = true,
+                // What cargo adds to the arguments of every bench.
+                "--bench" => {}
+                _ => return Err(format!("no such option: {arg} (see --help)")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Runs the bench as the arguments behind the program's name ask for.
+///
+/// # Errors
+/// A wrong argument; within, that of writing the JSON.
+pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, String> {
+    let options = Options::parse(args)?;
+    if options.help {
+        print!("{HELP}");
+        return Ok(Ok(true));
+    }
+    Ok(measure(&options).map(|()| true))
+}
+
+fn measure(options: &Options) -> io::Result<()> {
+    let machine = machine::describe();
+    for (key, value) in &machine {
+        println!("{key}: {value}");
+    }
+    println!("\ncodec: what do the codecs cost, beside the plain way to do the same?");
+    let mut figures = Vec::new();
+    figures.extend(composing(options));
+    figures.extend(reading(options));
+    figures.extend(dating(options));
+    figures.extend(pages(options));
+    for figure in &figures {
+        println!("{figure}");
+    }
+    match &options.json {
+        Some(path) => fs::write(path, report::to_json(&machine, &figures, &[])),
+        None => Ok(()),
+    }
+}
+
+/// Our way and the plain one in turns: nanoseconds per call, and how many times the plain one takes.
+fn versus(
+    options: &Options,
+    name: &str,
+    plain_name: &str,
+    mut ours: impl FnMut(),
+    mut plain: impl FnMut(),
+) -> [Figure; 3] {
+    let mut each = |call: &mut dyn FnMut()| {
+        let begun = Instant::now();
+        (0..options.calls).for_each(|_| call());
+        begun.elapsed().as_nanos() as f64 / options.calls as f64
+    };
+    let rounds: Vec<(f64, f64)> = (0..options.rounds).map(|_| (each(&mut ours), each(&mut plain))).collect();
+    [
+        median(format!("codec.{name}.ours"), "ns", rounds.iter().map(|round| round.0)),
+        median(format!("codec.{name}.{plain_name}"), "ns", rounds.iter().map(|round| round.1)),
+        median(
+            format!("codec.{name}.{plain_name}_to_ours"),
+            "ratio",
+            rounds.iter().map(|round| round.1 / round.0),
+        ),
+    ]
+}
+
+/// An instant that both ways to compose a head are given.
+const SECOND: u64 = 784_111_777;
+const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+/// The head of a response, composed into a buffer that is there, and built of strings that are joined at the end.
+fn composing(options: &Options) -> [Figure; 6] {
+    let of = |name: &str, fields: &[(&str, &str)]| {
+        let response = fields.iter().fold(Response::text("Hello, World!"), |response, (name, value)| {
+            response.with_header(name, value)
+        });
+        let composer = Composer::new();
+        let (mut out, mut expected) = (Vec::with_capacity(4096), Vec::new());
+        composer.compose(&response, 13, SECOND, &mut expected);
+        let all = [&[("Content-Type", "text/plain; charset=utf-8")], fields].concat();
+        assert_eq!(expected, built(&all, 13), "both compose the same");
+        versus(
+            options,
+            name,
+            "built",
+            || {
+                out.clear();
+                composer.compose(black_box(&response), black_box(13), SECOND, &mut out);
+                black_box(&out);
+            },
+            || {
+                black_box(built(black_box(&all), black_box(13)));
+            },
+        )
+    };
+    let [a, b, c] = of("compose_plain", &[]);
+    let fields = [("Cache-Control", "no-cache"), ("X-Frame-Options", "DENY"), ("Vary", "Accept-Encoding")];
+    let [d, e, f] = of("compose_fields", &fields);
+    [a, b, c, d, e, f]
+}
+
+/// The plain way: a line for each field, joined into one text.
+fn built(fields: &[(&str, &str)], length: u64) -> Vec<u8> {
+    let mut lines = vec![format!("HTTP/1.1 {} {}\r\n", 200, "OK")];
+    lines.push(format!("Server: {}\r\n", "bast"));
+    lines.push(format!("Date: {DATE}\r\n"));
+    lines.extend(fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
+    lines.push(format!("Content-Length: {length}\r\n\r\n"));
+    lines.concat().into_bytes()
+}
+
+const SHORT_HEAD: &[u8] = b"GET /plaintext HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
+const BROWSERS_HEAD: &[u8] = b"GET /articles/2024/11/a-long-title-of-some-words?utm_source=feed&page=2 HTTP/1.1\r\n\
+    Host: www.example.com\r\nConnection: keep-alive\r\nsec-ch-ua: \"Chromium\";v=\"130\", \"Not?A_Brand\";v=\"99\"\r\n\
+    sec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: \"Linux\"\r\nUpgrade-Insecure-Requests: 1\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
+    Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n\
+    Referer: https://www.example.com/articles/\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\
+    Accept-Language: en-GB,en;q=0.9\r\nCookie: session=4f6a1c9e0b7d; theme=dark; seen=1,2,3\r\n\r\n";
+
+/// The head of a request, which ours takes as strictly as the RFC has it; httparse finds the parts only.
+fn reading(options: &Options) -> [Figure; 6] {
+    let of = |name: &str, bytes: &'static [u8]| {
+        let mut reader = HeadReader::default();
+        let fields = reader.read(bytes).expect("a whole head");
+        versus(
+            options,
+            name,
+            "httparse",
+            move || assert_eq!(reader.read(black_box(bytes)), Some(fields)),
+            move || {
+                let mut fields = [httparse::EMPTY_HEADER; 64];
+                let mut request = httparse::Request::new(&mut fields);
+                assert!(request.parse(black_box(bytes)).is_ok_and(|status| status.is_complete()));
+                black_box(&request);
+            },
+        )
+    };
+    let [a, b, c] = of("read_short", SHORT_HEAD);
+    let [d, e, f] = of("read_browsers", BROWSERS_HEAD);
+    [a, b, c, d, e, f]
+}
+
+/// The date, rendered at most once a second, and each time.
+fn dating(options: &Options) -> [Figure; 3] {
+    let instant = UNIX_EPOCH + Duration::from_secs(SECOND);
+    versus(
+        options,
+        "date",
+        "formatted",
+        || {
+            black_box(date_line(black_box(SECOND)));
+        },
+        || {
+            black_box(httpdate::fmt_http_date(black_box(instant)));
+        },
+    )
+}
+
+/// A page of twenty rows.
+fn pages(options: &Options) -> [Figure; 3] {
+    let rows: Vec<(u64, String)> = (0..20).map(|id| (id, format!("name <{id}> & more"))).collect();
+    let rows = &rows;
+    assert_eq!(page(rows).as_str(), formatted_page(rows), "both write the same");
+    versus(
+        options,
+        "page",
+        "format",
+        || {
+            black_box(page(black_box(rows)));
+        },
+        || {
+            black_box(formatted_page(black_box(rows)));
+        },
+    )
+}
+
+fn page(rows: &[(u64, String)]) -> Html {
+    html! {
+        h1 { "Rows" }
+        table { for ((id, name) in rows) { tr { td { (*id) } td class="name" { (name) } } } }
+    }
+}
+
+/// The plain way: formatting, and each value escaped into a string of its own.
+fn formatted_page(rows: &[(u64, String)]) -> String {
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|(id, name)| format!("<tr><td>{id}</td><td class=\"name\">{}</td></tr>", escape(name)))
+        .collect();
+    format!("<h1>Rows</h1><table>{}</table>", rows.join(""))
+}

@@ -1,0 +1,119 @@
+//! A gateway in direct style: a handler that passes each request on to an upstream server and its answer back, both
+//! as they come, with what belongs to one connection only left behind (RFC 9110 §7.6.1).
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+use std::io;
+
+use bast_server::client::{self, Client};
+use bast_server::{Error, Method, Request, Response, Status};
+
+/// Passes requests on to the server at `upstream`, a host and port.
+///
+/// Nothing is gathered: a body that comes slowly is passed on slowly, and who does not read makes the other side wait.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    client: Client,
+    upstream: String,
+}
+
+impl Gateway {
+    /// A gateway to this host and port.
+    #[must_use]
+    pub fn new(client: Client, upstream: impl Into<String>) -> Gateway {
+        Gateway { client, upstream: upstream.into() }
+    }
+
+    /// The handler.
+    ///
+    /// # Errors
+    /// 504 where the upstream is too slow, 502 where there is none or where it does not speak HTTP.
+    pub fn forward(&self, request: &mut Request<'_>) -> Result<Response, Error> {
+        let mut onward = self.client.request(request.method(), self.url(request));
+        let connection = request.header("Connection").unwrap_or_default().to_owned();
+        for (name, value) in request.headers().filter(|(name, _)| passes(name, &connection)) {
+            // The gateway itself has the body already, or asks for it by reading.
+            if !["host", "content-length", "expect"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
+                onward = onward.added_header(name, value);
+            }
+        }
+        onward = onward.added_header("Via", format!("{} bast", &request.version().to_string()[5..]));
+        if let Some(peer) = request.peer() {
+            onward = onward.added_header("X-Forwarded-For", peer.ip().to_string());
+        }
+        let answer = match request.content_length() {
+            Some(0) => onward.send(),
+            Some(length) => onward.content_length(length).send_reader(request.body()),
+            None => onward.send_reader(request.body()),
+        };
+        Ok(passed_back(answer.map_err(bad_gateway)?, request.method() == Method::Head))
+    }
+
+    fn url(&self, request: &Request<'_>) -> String {
+        let mut url = format!("http://{}", self.upstream);
+        if request.path() != "*" {
+            url.push_str(request.path());
+        }
+        if let Some(query) = request.query() {
+            write!(url, "?{query}").expect("a string takes everything");
+        }
+        url
+    }
+}
+
+/// Does this field go on to the next connection?
+fn passes(name: &str, connection: &str) -> bool {
+    const HOP_BY_HOP: [&str; 9] = [
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Transfer-Encoding",
+        "Upgrade",
+    ];
+    let named = connection.split(',').map(str::trim);
+    !HOP_BY_HOP.into_iter().chain(named).any(|hop| name.eq_ignore_ascii_case(hop))
+}
+
+/// The upstream's answer as ours. To HEAD it has the length of a body that is not there.
+fn passed_back(answer: client::Response, to_head: bool) -> Response {
+    let status = answer.status();
+    let media_type = answer.header("Content-Type").unwrap_or("application/octet-stream").to_owned();
+    let length = if to_head {
+        answer.header("Content-Length").and_then(|length| length.parse().ok())
+    } else {
+        answer.content_length()
+    };
+    let connection = answer.header("Connection").unwrap_or_default();
+    let fields: Vec<(String, String)> = answer
+        .headers()
+        .iter()
+        .filter(|(name, _)| passes(name, connection))
+        // Framing, date and name are our server's.
+        .filter(|(name, _)| {
+            !["Content-Length", "Content-Type", "Date", "Server"]
+                .iter()
+                .any(|own| name.eq_ignore_ascii_case(own))
+        })
+        .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
+        .collect();
+    let mut body = answer.into_body();
+    let response = match (status, length) {
+        (Status::NO_CONTENT | Status::NOT_MODIFIED, _) => Response::new(status),
+        (_, Some(length)) => {
+            Response::stream_sized(media_type, length, move |out| io::copy(&mut body, out).map(drop))
+        }
+        (_, None) => Response::stream(media_type, move |out| io::copy(&mut body, out).map(drop)),
+    };
+    let response = response.with_status(status);
+    fields.iter().fold(response, |response, (name, value)| response.with_added_header(name, value))
+}
+
+/// What the client of the gateway is told.
+fn bad_gateway(error: client::Error) -> Error {
+    let status = if error.is_timeout() { Status::GATEWAY_TIMEOUT } else { Status::BAD_GATEWAY };
+    Error::new(status, "the upstream server did not answer").caused_by(error)
+}

@@ -1,0 +1,186 @@
+//! The gateway between a client and an upstream of ours, and `fetch` as a program.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bast_examples::gateway::Gateway;
+use bast_server::client::{Client, TimeLimits};
+use bast_server::{Error, Handler, Request, Response, Router, Server, ServerHandle, Settings, Status};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Running {
+    address: SocketAddr,
+    handle: ServerHandle,
+    served: Option<JoinHandle<io::Result<()>>>,
+}
+
+fn start(handler: impl Handler) -> Running {
+    let settings = Settings { workers: Some(2), handle_signals: false, ..Settings::default() };
+    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings);
+    let (address, handle) = (server.local_addr().expect("an address"), server.handle());
+    let served = thread::spawn(move || server.serve(handler));
+    Running { address, handle, served: Some(served) }
+}
+
+impl Running {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.shutdown();
+        self.handle.shutdown();
+        let result = self.served.take().expect("dropped once").join();
+        if !thread::panicking() {
+            result.expect("serve does not panic").expect("serve succeeds");
+        }
+    }
+}
+
+fn gateway(client: Client, upstream: SocketAddr) -> Running {
+    let gateway = Gateway::new(client, upstream.to_string());
+    start(move |request: &mut Request<'_>| gateway.forward(request))
+}
+
+/// A client whose every request ends in time.
+fn client() -> Client {
+    let time_limits = TimeLimits { total: Some(DEADLINE), ..TimeLimits::default() };
+    Client::builder().time_limits(time_limits).build()
+}
+
+fn app() -> Router {
+    Router::new()
+        .any("/echo", |request: &mut Request<'_>| -> Result<Response, Error> {
+            let told = format!("{} {} {:?}", request.method(), request.target(), request.content_length());
+            Ok(Response::bytes("a/b", request.read_body()?).with_header("X-Told", told))
+        })
+        .get("/fields", |request: &mut Request<'_>| {
+            let mut names: Vec<_> = request.headers().map(|(name, _)| name.to_ascii_lowercase()).collect();
+            names.sort();
+            Response::text(names.join(" "))
+                .with_added_header("Set-Cookie", "a=1")
+                .with_added_header("Set-Cookie", "b=2")
+        })
+        .get("/204", |_: &mut Request<'_>| Status::NO_CONTENT)
+        .get("/304", |_: &mut Request<'_>| Status::NOT_MODIFIED)
+}
+
+#[test]
+fn requests_and_responses_pass_a_gateway_unchanged() {
+    let upstream = start(app());
+    let gateway = gateway(Client::new(), upstream.address);
+    let client = client();
+    for len in [0, 10, 3 << 20] {
+        let body = vec![b'x'; len];
+        for chunked in [false, true] {
+            let request = client.put(gateway.url("/echo?a=%20b"));
+            let response =
+                if chunked { request.send_reader(&body[..]) } else { request.body(body.clone()).send() };
+            let response = response.expect("a response");
+            let length = if chunked { None } else { Some(len as u64) };
+            assert_eq!(response.header("X-Told"), Some(&*format!("PUT /echo?a=%20b {length:?}")));
+            assert_eq!(response.header("Content-Type"), Some("a/b"));
+            assert_eq!(response.content_length(), Some(len as u64));
+            assert!(response.read_to_vec().expect("a body") == body);
+        }
+    }
+    let head = client.head(gateway.url("/fields")).send().expect("a response");
+    assert!(head.header("Content-Length").is_some());
+    for status in [Status::NO_CONTENT, Status::NOT_MODIFIED] {
+        let response = client.get(gateway.url(&format!("/{}", status.code()))).send().expect("a response");
+        assert_eq!(response.status(), status);
+    }
+    assert_eq!(client.get(gateway.url("/nothing")).send().expect("a response").status(), Status::NOT_FOUND);
+    assert_eq!(client.idle_connections(), 1, "the connection was good for all of them");
+}
+
+#[test]
+fn fields_of_one_connection_do_not_pass_a_gateway() {
+    let upstream = start(app());
+    let gateway = gateway(Client::new(), upstream.address);
+    // By hand: our client would not send this.
+    let mut stream = std::net::TcpStream::connect(gateway.address).expect("connect");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    let fields = "Connection: close, X-Hop\r\nX-Hop: a\r\nKeep-Alive: b\r\nTE: trailers\r\nProxy-Connection: c\r\nX-End: d";
+    stream
+        .write_all(format!("GET /fields HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n").as_bytes())
+        .expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with("\r\n\r\nhost user-agent via x-end x-forwarded-for"), "{answer}");
+    assert_eq!(answer.matches("Set-Cookie: ").count(), 2, "{answer}");
+}
+
+#[test]
+fn what_is_streamed_passes_a_gateway_as_it_comes() {
+    let (send, items) = mpsc::channel::<&str>();
+    // The upstream is an OS thread that sends a piece when it is told to.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("an address");
+    let upstream = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("accept");
+        let mut bytes = [0; 4096];
+        assert!(stream.read(&mut bytes).expect("a request") > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").expect("a head");
+        for item in items {
+            stream.write_all(format!("{:x}\r\n{item}\r\n", item.len()).as_bytes()).expect("a piece");
+        }
+        stream.write_all(b"0\r\n\r\n").expect("the end");
+    });
+    let gateway = gateway(Client::new(), address);
+    let mut response = None;
+    for item in ["one", "two", "three"] {
+        send.send(item).expect("the upstream listens");
+        let response =
+            response.get_or_insert_with(|| client().get(gateway.url("/")).send().expect("a response"));
+        let mut piece = vec![0; item.len()];
+        response.body().read_exact(&mut piece).expect("a piece");
+        assert_eq!(piece, item.as_bytes());
+    }
+    drop(send);
+    assert_eq!(response.expect("there is one").text().expect("the end"), "");
+    upstream.join().expect("the upstream ends");
+}
+
+#[test]
+fn an_upstream_that_is_not_there_is_a_502_and_one_that_is_slow_a_504() {
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("an address");
+    let to_nobody = gateway(Client::new(), nobody);
+    assert_eq!(client().get(to_nobody.url("/")).send().expect("a response").status(), Status::BAD_GATEWAY);
+    // Connections wait in its queue for ever.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let time_limits = TimeLimits { head: Duration::from_millis(50), ..TimeLimits::default() };
+    let hasty = Client::builder().time_limits(time_limits).build();
+    let to_silent = gateway(hasty, silent.local_addr().expect("an address"));
+    assert_eq!(
+        client().get(to_silent.url("/")).send().expect("a response").status(),
+        Status::GATEWAY_TIMEOUT
+    );
+}
+
+#[test]
+fn fetch_prints_what_it_fetches() {
+    let server = start(app());
+    let fetch = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_fetch")).args(["-m", "20"]).args(arguments).output();
+        let output = output.expect("fetch runs");
+        let (out, err) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+        (output.status.success(), out.expect("text"), err.expect("text"))
+    };
+    let echo = server.url("/echo");
+    assert_eq!(fetch(&["-d", "hello", &echo]), (true, "hello".to_owned(), String::new()));
+    let (_, out, _) = fetch(&["-i", "-X", "BREW", "-H", "X-A: b", &echo]);
+    assert!(out.starts_with("HTTP/1.1 200 OK\n") && out.contains("X-Told: BREW /echo Some(0)\n"), "{out}");
+    let (done, out, err) = fetch(&["https://127.0.0.1/"]);
+    assert!(!done && out.is_empty() && err.contains("TLS"), "{err}");
+    let (done, _, err) = fetch(&[]);
+    assert!(!done && err.contains("usage"), "{err}");
+}

@@ -1,0 +1,142 @@
+//! The patterns of routes: their text, its segments and its names.
+//!
+//! Routes are part of the program, so their text lives as long as the program does: each different one is kept once, and
+//! a request names its route by a pointer, without a count that many cores would share.
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use bast::sync::Mutex;
+
+/// Most parameters that one route may have.
+pub(crate) const PARAMS_MAX: usize = 8;
+
+/// One segment of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Segment<'p> {
+    /// Itself.
+    Literal(&'p str),
+    /// `{name}`
+    Param(&'p str),
+    /// `{name...}`; the name is empty for a mount.
+    Rest(&'p str),
+}
+
+/// The segments of a pattern.
+///
+/// # Panics
+/// If the pattern is malformed.
+pub(crate) fn segments(pattern: &str) -> Vec<Segment<'_>> {
+    let Some(path) = pattern.strip_prefix('/') else {
+        panic!("route {pattern:?} does not begin with a slash")
+    };
+    let segments: Vec<Segment<'_>> = path.split('/').map(|text| segment(pattern, text)).collect();
+    let rest = segments.iter().position(|segment| matches!(segment, Segment::Rest(_)));
+    assert!(rest.is_none_or(|at| at + 1 == segments.len()), "route {pattern:?} goes on after {{...}}");
+    let names: Vec<&str> = names(pattern).collect();
+    for (index, name) in names.iter().enumerate() {
+        assert!(!names[..index].contains(name), "route {pattern:?} names {name:?} twice");
+    }
+    assert!(names.len() <= PARAMS_MAX, "route {pattern:?} has more than {PARAMS_MAX} parameters");
+    segments
+}
+
+fn segment<'p>(pattern: &str, text: &'p str) -> Segment<'p> {
+    let Some(name) = text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
+        assert!(!text.contains(['{', '}']), "route {pattern:?} has a brace within a segment");
+        return Segment::Literal(text);
+    };
+    let rest = name.strip_suffix("...");
+    let is_well_formed = name == "..." || !rest.unwrap_or(name).is_empty();
+    assert!(is_well_formed && !name.contains(['{', '}']), "route {pattern:?} has a malformed parameter");
+    rest.map_or(Segment::Param(name), Segment::Rest)
+}
+
+/// The names of a pattern's parameters, in their order.
+pub(crate) fn names(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern
+        .split('/')
+        .filter_map(|text| text.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.strip_suffix("...").unwrap_or(name))
+}
+
+/// A pattern below a prefix: the root of what is nested is the prefix itself.
+pub(crate) fn join(prefix: &str, pattern: &str) -> String {
+    let prefix = prefix.trim_end_matches('/');
+    if pattern == "/" && !prefix.is_empty() { prefix.to_owned() } else { format!("{prefix}{pattern}") }
+}
+
+/// The same, kept for ever. Who asks again on one OS thread gets it without an allocation and without a lock.
+pub(crate) fn joined(prefix: &'static str, pattern: &'static str) -> &'static str {
+    type Known = (&'static str, &'static str, &'static str);
+    thread_local! {
+        /// Few: one for each route of a mounted router.
+        static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+    }
+    KNOWN.with(|known| {
+        // Where an allocation is a yield point two threads can meet here; the second one then does without.
+        let found = known.try_borrow().ok().and_then(|known| {
+            let is_it = |it: &&Known| std::ptr::eq(it.0, prefix) && std::ptr::eq(it.1, pattern);
+            known.iter().find(is_it).map(|it| it.2)
+        });
+        found.unwrap_or_else(|| {
+            let text = intern(&join(prefix, pattern));
+            if let Ok(mut known) = known.try_borrow_mut() {
+                known.push((prefix, pattern, text));
+            }
+            text
+        })
+    })
+}
+
+/// The text, for ever.
+pub(crate) fn intern(text: &str) -> &'static str {
+    static TEXTS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut texts = TEXTS.lock();
+    if let Some(known) = texts.get(text) {
+        return known;
+    }
+    let text: &'static str = text.to_owned().leak();
+    texts.insert(text);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_taken_apart() {
+        use Segment::{Literal, Param, Rest};
+        for (pattern, expected) in [
+            ("/", &[Literal("")][..]),
+            ("/a/", &[Literal("a"), Literal("")]),
+            ("/a/{b}/{c...}", &[Literal("a"), Param("b"), Rest("c")]),
+            ("/a/{...}", &[Literal("a"), Rest("")]),
+        ] {
+            assert_eq!(segments(pattern), expected);
+        }
+        assert_eq!(names("/a/{b}/{c...}").collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn what_is_nested_begins_at_its_prefix() {
+        for (prefix, pattern, joined) in [
+            ("/api", "/users", "/api/users"),
+            ("/api/", "/users", "/api/users"),
+            ("/api", "/", "/api"),
+            ("/", "/", "/"),
+            ("", "/a", "/a"),
+            ("/api", "/{id}", "/api/{id}"),
+        ] {
+            assert_eq!(join(prefix, pattern), joined);
+        }
+    }
+
+    #[test]
+    fn a_text_is_kept_once() {
+        let text = String::from("/kept/{once}");
+        assert!(std::ptr::eq(intern(&text), intern("/kept/{once}")));
+    }
+}
