@@ -94,7 +94,7 @@ impl Transport {
     pub(crate) fn is_hung_up(&self) -> bool {
         match self {
             Transport::Tcp(stream) => stream.is_hung_up().unwrap_or(true),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.is_hung_up(),
         }
     }
@@ -103,9 +103,9 @@ impl Transport {
     pub(crate) fn wait_while_connected<'a, R>(&'a self, select: Select<'a, R>) -> Option<R> {
         match self {
             Transport::Tcp(stream) => select.wait_while_connected(stream),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) if twin.is_hung_up() => None,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "testing"))]
             Transport::Twin(_) => Some(select.wait()),
         }
     }
