@@ -123,7 +123,7 @@ impl fmt::Debug for Error {
 /// server shuts down, is none.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() && !self.source().is_some_and(|cause| cause.is::<Gone>()) {
+        if self.status.is_server_error() && !self.source().is_some_and(<dyn StdError>::is::<Gone>) {
             log::error!("handler failed: {}", Printable(format_args!("{self:?}")));
         }
         Response::text(format!("{self}\n")).with_status(self.status)

@@ -28,6 +28,7 @@
 //! What is sent can never be taken for more than it is: data is sent line by line, and no other value may have a line end.
 #![forbid(unsafe_code)]
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -60,7 +61,7 @@ impl Response {
 /// Did the client go, or is it to go?
 fn is_departure(error: &io::Error) -> bool {
     let broken = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset, io::ErrorKind::TimedOut];
-    error.get_ref().is_some_and(|cause| cause.is::<Gone>())
+    error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Gone>)
         || (broken.contains(&error.kind()) && error.get_ref().is_none())
 }
 
