@@ -72,6 +72,7 @@ pub mod metrics;
 pub mod middleware;
 mod pattern;
 mod percent;
+mod presence;
 mod printable;
 pub mod proxy;
 mod refusal;
@@ -83,11 +84,15 @@ mod server;
 mod settings;
 mod shared;
 mod shutdown;
+pub mod sse;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timeout;
+pub mod topic;
 mod transport;
 mod upgrade;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use coding::Coding;
 pub use constant::Constant;
@@ -103,6 +108,7 @@ pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
 pub use metrics::Metrics;
 pub use middleware::{Middleware, Next, With};
+pub use presence::{Gone, Presence};
 pub use proxy::{Proxied, ProxyProtocol};
 pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
@@ -110,7 +116,9 @@ pub use router::Router;
 pub use sent::Sent;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
+pub use sse::{EventWriter, ServerEvent};
 pub use timeout::{Phase, TimeLimits};
+pub use topic::Topic;
 pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.

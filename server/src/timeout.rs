@@ -117,7 +117,7 @@ impl TimeLimits {
         match phase {
             Phase::New | Phase::Idle => Some(self.keep_alive_idle),
             Phase::Head => Some(self.head),
-            Phase::Handler | Phase::Upgraded => None,
+            Phase::Handler | Phase::Standing | Phase::Upgraded => None,
             Phase::Body => Some(self.body),
             Phase::Write => Some(self.write),
             Phase::Linger => Some(self.linger),
@@ -150,6 +150,9 @@ pub enum Phase {
     Head,
     /// For its handler: never counted.
     Handler,
+    /// For something that may never happen, in a handler that wants to know when its client goes or the server shuts down:
+    /// never counted.
+    Standing,
     /// For whatever comes on a stream that has left HTTP: no business of ours.
     Upgraded,
     /// For bytes of a request's body.
@@ -162,11 +165,12 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in their order.
-    pub(crate) const ALL: [Phase; 8] = [
+    pub(crate) const ALL: [Phase; 9] = [
         Phase::New,
         Phase::Idle,
         Phase::Head,
         Phase::Handler,
+        Phase::Standing,
         Phase::Upgraded,
         Phase::Body,
         Phase::Write,
@@ -180,6 +184,7 @@ impl Phase {
             Phase::Idle => "idle",
             Phase::Head => "head",
             Phase::Handler => "handler",
+            Phase::Standing => "standing",
             Phase::Upgraded => "upgraded",
             Phase::Body => "body",
             Phase::Write => "write",
@@ -395,7 +400,7 @@ impl Activity {
     pub(crate) fn drain(&self, patience: Patience) {
         self.draining.set(true);
         let is_over = match self.phase() {
-            Phase::Idle | Phase::Upgraded => true,
+            Phase::Idle | Phase::Standing | Phase::Upgraded => true,
             Phase::New | Phase::Head => patience == Patience::Over,
             _ => false,
         };
@@ -902,7 +907,7 @@ mod tests {
     fn the_time_of_a_handler_is_not_counted() {
         let registry = registry();
         let (twin, activity, _membership) = member(&registry);
-        for phase in [Phase::Handler, Phase::Upgraded] {
+        for phase in [Phase::Handler, Phase::Standing, Phase::Upgraded] {
             activity.enter(phase);
             (0..1000).for_each(|_| registry.sweep(|| {}));
             assert!(!twin.is_expired(), "{phase:?}");
@@ -925,6 +930,7 @@ mod tests {
             (Phase::New, true, false),
             (Phase::Idle, true, true),
             (Phase::Head, true, false),
+            (Phase::Standing, true, true),
             (Phase::Upgraded, true, true),
             (Phase::Handler, false, false),
             (Phase::Body, false, false),

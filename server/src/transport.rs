@@ -12,6 +12,7 @@ use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use bast::Select;
 use bast::net::TcpStream;
 
 /// A byte stream in both directions. See [`TcpStream`] for what each call means.
@@ -95,6 +96,26 @@ impl Transport {
             Transport::Tcp(stream) => stream.unshared().send_file(file, offset, len),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.send_file(file, offset, len),
+        }
+    }
+
+    /// Has the peer ended its side, or the connection failed?
+    pub(crate) fn is_hung_up(&self) -> bool {
+        match self {
+            Transport::Tcp(stream) => stream.is_hung_up().unwrap_or(true),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.is_hung_up(),
+        }
+    }
+
+    /// Waits for `select` until the peer has hung up or the transport is expired: `None` then.
+    pub(crate) fn wait_while_connected<'a, R>(&'a self, select: Select<'a, R>) -> Option<R> {
+        match self {
+            Transport::Tcp(stream) => select.wait_while_connected(stream),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) if twin.is_hung_up() => None,
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(_) => Some(select.wait()),
         }
     }
 

@@ -157,7 +157,7 @@ fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<L
     let mut wait = !first;
     loop {
         if if first { service.is_in_haste() } else { service.is_draining() } {
-            wire.activity().expire();
+            wire.activity().drain(Patience::Over);
         }
         // The read behind it would wait only after a false alarm. Unlike `try_read` it notes that the socket is
         // drained, so that the next wait begins without a system call.

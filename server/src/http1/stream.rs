@@ -137,6 +137,10 @@ impl<'w> BodyWriter<'w> {
         Ok(())
     }
 
+    pub(crate) fn wire(&self) -> &'w Wire {
+        self.wire
+    }
+
     /// Ends the body.
     ///
     /// # Errors

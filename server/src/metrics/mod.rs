@@ -121,8 +121,8 @@ impl Step {
         match phase {
             Phase::New | Phase::Idle | Phase::Linger | Phase::Upgraded => Step::Idle,
             Phase::Head => Step::Head,
-            Phase::Handler if answered => Step::Respond,
-            Phase::Handler => Step::Handler,
+            Phase::Handler | Phase::Standing if answered => Step::Respond,
+            Phase::Handler | Phase::Standing => Step::Handler,
             Phase::Body => Step::Body,
             Phase::Write => Step::Write,
         }

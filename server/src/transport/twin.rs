@@ -138,6 +138,11 @@ impl From<&Rc<Twin>> for Transport {
 
 /// What `Transport` asks for.
 impl Twin {
+    /// The end of the script is no end of the client: it still waits for its answer.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.expired.get()
+    }
+
     pub(super) fn wait_readable(&self) -> io::Result<()> {
         if self.script.borrow().is_empty() && (self.silent.get() || self.expired.get()) {
             return Err(io::ErrorKind::TimedOut.into());
