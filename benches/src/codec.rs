@@ -104,7 +104,7 @@ fn versus(
     mut ours: impl FnMut(),
     mut plain: impl FnMut(),
 ) -> [Figure; 3] {
-    let mut each = |call: &mut dyn FnMut()| {
+    let each = |call: &mut dyn FnMut()| {
         let begun = Instant::now();
         (0..options.calls).for_each(|_| call());
         begun.elapsed().as_nanos() as f64 / options.calls as f64
