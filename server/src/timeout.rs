@@ -18,8 +18,9 @@
 //! the way into one, has unread bytes in the socket if its client is faster; one that writes seldom has nothing
 //! unacknowledged. Conversely, whoever is found waiting had read all that was sent by then, so that between two such
 //! sweeps the client sent just what moved. What a client took of a response is what its system acknowledged, not what
-//! went into the socket's buffer here, which may be megabytes. The two calls to the kernel (some 0.2 µs each) are made in
-//! sweeps only, for connections in these two phases.
+//! went into the socket's buffer here, which may be megabytes; until it has all, it is in the phase of writing to the sweeper, although
+//! the connection already waits for its next request. The two calls to the kernel (some 0.2 µs each) are made in
+//! sweeps only, for connections in these phases, and once for one that is idle.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -226,6 +227,8 @@ pub(crate) struct Activity {
     sent: Cell<u64>,
     body_pace: Pace,
     write_pace: Pace,
+    /// So much of what was sent has been acknowledged for certain.
+    delivered: Cell<u64>,
     /// When the handler that runs must have ended, if there is such a limit.
     handler_deadline: Cell<Option<Instant>>,
     /// The server is shutting down; a stream that has left HTTP has no other way to know.
@@ -251,6 +254,7 @@ impl Activity {
             sent: Cell::new(0),
             body_pace: Pace::default(),
             write_pace: Pace::default(),
+            delivered: Cell::new(0),
             handler_deadline: Cell::new(None),
             draining: Cell::new(false),
             index: Cell::new(usize::MAX),
@@ -411,7 +415,10 @@ impl Activity {
 
     /// One sweep: has the connection been quiet for longer than its phase allows, or is its client too slow?
     fn inspect(&self, limits: &TimeLimits, sweep: Sweep) -> Expiry {
-        let phase = self.phase.get();
+        let phase = match self.phase.get() {
+            Phase::Idle if self.is_delivering() => Phase::Write,
+            phase => phase,
+        };
         let Some(limit) = limits.of(phase) else { return Expiry::No };
         if self.is_expired() {
             return Expiry::No;
@@ -431,6 +438,15 @@ impl Activity {
         } else {
             Expiry::No
         }
+    }
+
+    /// Is some of what was sent still on its way to the client, or in its system's way? Asks the kernel until it is not.
+    pub(crate) fn is_delivering(&self) -> bool {
+        let sent = self.sent.get();
+        if self.delivered.get() != sent && self.transport.unacknowledged_bytes() == 0 {
+            self.delivered.set(sent);
+        }
+        self.delivered.get() != sent
     }
 
     /// See Note [rates].
@@ -886,6 +902,28 @@ mod tests {
                 unacknowledged += sent - acknowledged;
             }
             assert_eq!(twin.is_expired(), cut, "{sent} written, {acknowledged} acknowledged");
+        }
+    }
+
+    #[test]
+    fn an_idle_client_that_has_not_taken_its_answer_is_under_the_limit_of_writing() {
+        // (acknowledged per sweep of 2 s, cut off before its idle time)
+        for (acknowledged, cut) in [(0, true), (19, true), (1000, false)] {
+            let idle = Duration::from_secs(100_000);
+            let registry = Registry::new(TimeLimits { keep_alive_idle: idle, ..registry().limits });
+            let (twin, activity, _membership) = member(&registry);
+            activity.begin_request();
+            activity.enter(Phase::Write);
+            activity.sent(1 << 20).expect("no limit passed");
+            activity.enter(Phase::Idle);
+            let mut left = 1_usize << 20;
+            for _ in 0..2000 {
+                twin.set_unacknowledged(left);
+                registry.sweep(|| {});
+                left = left.saturating_sub(acknowledged);
+            }
+            assert_eq!(twin.is_expired(), cut, "{acknowledged} a sweep");
+            assert_eq!(activity.is_delivering(), cut, "{acknowledged} a sweep");
         }
     }
 

@@ -161,8 +161,9 @@ fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<L
         }
         // The read behind it would wait only after a false alarm. Unlike `try_read` it notes that the socket is
         // drained, so that the next wait begins without a system call.
-        if wait {
-            transport.wait_readable().ok()?;
+        if wait && let Err(error) = transport.wait_readable() {
+            give_up(wire, service, &error);
+            return None;
         }
         let mut buffers = wire.borrow_buffers();
         let mut nothing = false;
@@ -183,6 +184,16 @@ fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<L
                 return Some(buffers);
             }
         }
+    }
+}
+
+/// The wait for a request ended in vain. A client that has not even taken its last answer in time gets it no more: the kernel
+/// would keep that for as long as the client likes.
+#[cold]
+fn give_up(wire: &Wire, service: &Service, error: &io::Error) {
+    let activity = wire.activity();
+    if error.kind() == io::ErrorKind::TimedOut && !service.is_draining() && activity.is_delivering() {
+        activity.transport().reset_on_close();
     }
 }
 
