@@ -78,6 +78,8 @@ mod shutdown;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timeout;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transport;
 mod upgrade;
 

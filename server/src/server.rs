@@ -38,6 +38,8 @@ pub struct Server {
     /// Nobody else listens on the socket, so that the server may stop it.
     is_sole_listener: bool,
     settings: Settings,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
     shutdown: Arc<Shutdown>,
     events: Receiver<Event>,
 }
@@ -68,6 +70,8 @@ impl Server {
             listener,
             is_sole_listener: false,
             settings: Settings::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
             shutdown: Arc::new(shutdown),
             events,
         })
@@ -84,6 +88,14 @@ impl Server {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Server {
         self.settings.workers = Some(workers);
+        self
+    }
+
+    /// Serves HTTPS; see [`tls`](crate::tls).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Server {
+        self.tls = Some(crate::tls::prepare(config));
         self
     }
 
@@ -128,7 +140,7 @@ impl Server {
     }
 
     fn serve_here(self, handler: Box<dyn Handler>) -> io::Result<()> {
-        let Server { listener, is_sole_listener, settings, shutdown, events } = self;
+        let Server { listener, is_sole_listener, settings, shutdown, events, .. } = self;
         if let Some(bytes) = settings.stack_bytes {
             // The runtime knows which sizes there are. Without this, no connection could be served and only the log knew.
             Builder::new().stack_size(bytes).spawn(|| {})?;
@@ -143,6 +155,8 @@ impl Server {
             service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
             stack_bytes: settings.stack_bytes,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
             shutdown,
         });
         let signals = settings.handle_signals.then(|| watch_signals(&shared)).transpose()?;

@@ -24,6 +24,9 @@ pub(crate) struct Shared {
     pub(crate) time_limits: TimeLimits,
     /// What a connection's thread is given; `None` is the runtime's.
     pub(crate) stack_bytes: Option<usize>,
+    /// How to speak TLS, where that is to be spoken.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) load: LoadTable,
     pub(crate) admission: Admission,
     pub(crate) refusals: Arc<Refusals>,

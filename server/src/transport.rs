@@ -9,15 +9,18 @@
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use bast::fs::File;
 use bast::net::TcpStream;
 
 /// A byte stream in both directions. See [`TcpStream`] for what each call means.
 pub(crate) enum Transport {
     /// A connection's stream is used by its own thread alone, hence unshared; the sweeper only expires it.
     Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<tls::TlsStream>),
     #[cfg(any(test, feature = "testing"))]
     Twin(std::rc::Rc<twin::Twin>),
 }
@@ -28,6 +31,8 @@ impl Transport {
     pub(crate) fn wait_readable(&self) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.wait_readable(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.wait_readable(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.wait_readable(),
         }
@@ -37,6 +42,8 @@ impl Transport {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
             Transport::Tcp(stream) => stream.try_read(buffer),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.try_read(buffer),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.try_read(buffer),
         }
@@ -47,6 +54,8 @@ impl Transport {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().read(buffer),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.read(buffer),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.read(buffer),
         }
@@ -57,6 +66,8 @@ impl Transport {
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().write(bytes),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.write(bytes),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.write(bytes)),
         }
@@ -66,6 +77,8 @@ impl Transport {
     pub(crate) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().write_vectored(parts),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.write_vectored(parts),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.write_vectored(parts)),
         }
@@ -75,17 +88,21 @@ impl Transport {
     pub(crate) fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().send_more(bytes),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.send_more(bytes),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.send_more(bytes)),
         }
     }
 
     /// Writes from a file, at `offset`, which moves on.
-    pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
+    pub(crate) fn send_file(&self, file: &File, offset: &mut u64, len: usize) -> io::Result<usize> {
         match self {
-            Transport::Tcp(stream) => stream.unshared().send_file(file, offset, len),
+            Transport::Tcp(stream) => stream.unshared().send_file(file.as_fd(), offset, len),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.send_file(file, offset, len),
             #[cfg(any(test, feature = "testing"))]
-            Transport::Twin(twin) => twin.send_file(file, offset, len),
+            Transport::Twin(twin) => twin.send_file(file.as_fd(), offset, len),
         }
     }
 
@@ -93,6 +110,8 @@ impl Transport {
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.shutdown(how),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.shutdown(how),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => {
                 twin.shutdown(how);
@@ -106,6 +125,8 @@ impl Transport {
         match self {
             // Where it fails the connection has ended already.
             Transport::Tcp(stream) => drop(stream.set_linger(Some(Duration::ZERO))),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.reset_on_close(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.reset_on_close(),
         }
@@ -115,6 +136,8 @@ impl Transport {
     pub(crate) fn unread_bytes(&self) -> usize {
         match self {
             Transport::Tcp(stream) => stream.unread_bytes().unwrap_or(0),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.unread_bytes(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unread(),
         }
@@ -124,8 +147,33 @@ impl Transport {
     pub(crate) fn unacknowledged_bytes(&self) -> usize {
         match self {
             Transport::Tcp(stream) => stream.unacknowledged_bytes().unwrap_or(0),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.unacknowledged_bytes(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unacknowledged(),
+        }
+    }
+
+    /// How many bytes of the write that is under way have gone out: they are in nobody's count yet.
+    pub(crate) fn uncounted_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(_) => 0,
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.uncounted_bytes(),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(_) => 0,
+        }
+    }
+
+    /// Tells the peer that nothing is missing at the end of the stream, where the end of the connection does not say so.
+    /// All that was written is on its way.
+    pub(crate) fn farewell(&self) -> io::Result<()> {
+        match self {
+            Transport::Tcp(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.farewell(),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(_) => Ok(()),
         }
     }
 
@@ -133,6 +181,8 @@ impl Transport {
     pub(crate) fn expire(&self) {
         match self {
             Transport::Tcp(stream) => stream.expire(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.tcp().expire(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.expire(),
         }
@@ -142,11 +192,15 @@ impl Transport {
     pub(crate) fn unexpire(&self) {
         match self {
             Transport::Tcp(stream) => stream.unexpire(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.tcp().unexpire(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unexpire(),
         }
     }
 }
 
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod twin;

@@ -11,8 +11,9 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
 use std::iter;
 use std::mem;
-use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+
+use bast::fs::File;
 
 use crate::buffer::{Buffers, Input};
 use crate::http1::encode;
@@ -216,7 +217,7 @@ impl Wire {
     /// Those of the transport, and `UnexpectedEof` where the file is shorter than it was.
     pub(crate) fn flush_with_file(
         &self,
-        file: BorrowedFd<'_>,
+        file: &File,
         mut offset: u64,
         mut len: u64,
     ) -> io::Result<()> {
