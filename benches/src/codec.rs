@@ -5,13 +5,16 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bast_server::benching::{Composer, HeadReader, date_line};
+use bast_server::gzip::{self, Fragment};
 use bast_server::html::Html;
 use bast_server::{Response, html};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::args::positive;
 use crate::machine;
@@ -83,6 +86,7 @@ fn measure(options: &Options) -> io::Result<()> {
     figures.extend(reading(options));
     figures.extend(dating(options));
     figures.extend(pages(options));
+    figures.extend(compressing(options));
     for figure in &figures {
         println!("{figure}");
     }
@@ -207,6 +211,47 @@ fn dating(options: &Options) -> [Figure; 3] {
         },
         || {
             black_box(httpdate::fmt_http_date(black_box(instant)));
+        },
+    )
+}
+
+/// A gzip page of a hundred lines, ten of which are new: joined from fragments, and compressed each time at the level that servers
+/// use for that.
+fn compressing(options: &Options) -> [Figure; 3] {
+    // Compressing a page takes a hundred times what the others take.
+    let options = Options { calls: options.calls.div_ceil(100), ..options.clone() };
+    let old: Vec<String> = (0..10)
+        .map(|block| {
+            (0..9)
+                .map(|line| format!("<li class=\"line\">line {line} of {block}, known before</li>\n"))
+                .collect()
+        })
+        .collect();
+    let new: Vec<String> = (0..10).map(|line| format!("<li class=\"line\">new line {line}</li>\n")).collect();
+    let fragments: Vec<Fragment> = old.iter().map(Fragment::new).collect();
+    let joined = || {
+        let mut page = gzip::Composer::gzip();
+        for (fragment, line) in fragments.iter().zip(&new) {
+            page.fragment(fragment).literal(line);
+        }
+        page.finish()
+    };
+    let whole: String = old.iter().zip(&new).flat_map(|(old, new)| [old.as_str(), new]).collect();
+    let deflated = || {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(4 << 10), Compression::new(5));
+        encoder.write_all(black_box(&whole).as_bytes()).expect("memory takes everything");
+        encoder.finish().expect("memory takes everything")
+    };
+    println!("gzip page: {} bytes, {} joined, {} compressed", whole.len(), joined().len(), deflated().len());
+    versus(
+        &options,
+        "gzip",
+        "deflate",
+        || {
+            black_box(joined());
+        },
+        || {
+            black_box(deflated());
         },
     )
 }

@@ -15,7 +15,7 @@
 //! servers                  which servers are measured, and their processes
 //! rounds  tool             how they are measured
 //! args  report  program    how that is asked for and shown
-//! threads  preempt  slowloris  soak  codec   one bench each: what it measures and its command line
+//! threads  preempt  slowloris  soak  codec  longpoll   one bench each: what it measures and its command line
 //! ```
 
 pub mod answer;
@@ -25,6 +25,7 @@ pub mod codec;
 pub mod floor;
 pub mod green_threads;
 pub mod load;
+pub mod longpoll;
 pub mod machine;
 pub mod memory;
 pub mod mode;

@@ -101,6 +101,7 @@ pub use monitor::{Dump, Frame, Group, Hog, State, ThreadDump, ThreadInfo, dump, 
 pub use offload::{offload, offload_stats, offload_timeout};
 pub use pool::OffloadStats;
 pub use runtime::{CapabilityId, Handle, Runtime, RuntimeBuilder, StackGuard, run};
+pub use scheduler::describe::{PanicPlace, take_panic_place};
 pub use scheduler::segment::{ensure_stack, stack_left};
 pub use scheduler::{Counters, RuntimeCounters};
 pub use scope::{Scope, ScopedJoinHandle, scope};

@@ -1,81 +1,108 @@
 //! One connection: one green thread, from its start to the closing of its socket.
 //!
 //! What lives here is on the thread's stack while it is parked, so it is little: the handles, and the frames of
-//! `serve`. Everything is released by drop, whatever ends the thread: the client, a limit, a kill, a panic.
+//! `serve`. Everything is released by drop, whatever ends the thread: the client, a limit, a kill, a panic. The order of that is:
+//! the socket is closed, then the connection leaves the load table.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
-#[cfg(feature = "tls")]
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use bast::net::TcpStream;
 
-#[cfg(feature = "tls")]
-use crate::http1::head::bad;
+use crate::hooks::{Cause, FaultKind};
 use crate::http1::serve::serve;
-#[cfg(feature = "tls")]
-use crate::http1::serve::turn_away;
 use crate::http1::wire::Wire;
+use crate::meter::Meter;
+use crate::proxy::{self, Proxied, Rejected};
 use crate::shared::{Live, Shared};
+use crate::timeout::{Activity, Phase, Registry};
 #[cfg(feature = "tls")]
-use crate::timeout::Phase;
-use crate::timeout::{Activity, Registry};
-use crate::transport::Transport;
-#[cfg(feature = "tls")]
-use crate::transport::tls::{NoSession, TlsStream};
+use crate::tls;
 
 /// Serves a connection on the calling green thread. `live` is given up when the socket is closed.
 pub(crate) fn run(stream: TcpStream, peer: SocketAddr, mut live: Live) {
     live.settle(bast::capability().index());
     let shared = live.shared();
     let registry = Registry::of(shared.service.id, shared.time_limits);
-    let activity = Activity::new(transport(shared, stream), Some(bast::current()));
+    let activity = Activity::new(shared.transport(stream), Some(bast::current()));
+    if let Some(meter) = live.meter(peer) {
+        activity.set_meter(meter);
+    }
     let _membership = registry.register(&activity);
     registry.ensure_sweeper();
-    let wire = Wire::new(activity);
+    match activity.meter() {
+        None => converse(shared, &activity, peer),
+        Some(meter) => metered(shared, &activity, meter, || converse(shared, &activity, peer)),
+    }
+}
+
+/// The conversation, if there is to be one.
+fn converse(shared: &Shared, activity: &Rc<Activity>, peer: SocketAddr) {
+    let Some((client, proxied)) = let_in(shared, activity, peer) else { return };
+    let wire = Wire::new(Rc::clone(activity)).behind(proxied);
     #[cfg(feature = "tls")]
-    if !is_secured(shared, &wire, peer) {
+    if let Some(config) = &shared.tls
+        && !tls::begin(config, &wire, &shared.service, peer)
+    {
         return;
     }
-    bast::with_park_hook(&|| wire.flush_before_park(), || serve(&wire, &shared.service, Some(peer)));
+    bast::with_park_hook(&|| wire.flush_before_park(), || serve(&wire, &shared.service, Some(client)));
 }
 
-#[cfg(feature = "tls")]
-fn transport(shared: &Shared, stream: TcpStream) -> Transport {
-    match shared.tls {
-        None => Transport::Tcp(stream),
-        Some(_) => Transport::Tls(Box::new(TlsStream::new(stream))),
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-fn transport(_: &Shared, stream: TcpStream) -> Transport {
-    Transport::Tcp(stream)
-}
-
-/// Is the connection as secure as it has to be? Makes it so, under the limit of a head.
-#[cfg(feature = "tls")]
+/// Who is there, and whether they may come in.
 #[inline(never)]
-fn is_secured(shared: &Shared, wire: &Wire, peer: SocketAddr) -> bool {
-    let activity = wire.activity();
-    let (Some(config), Transport::Tls(stream)) = (&shared.tls, activity.transport()) else { return true };
-    activity.enter(Phase::Head);
-    if shared.is_stopping() {
-        // As for a head: what is there by now is taken, more is not waited for.
-        activity.expire();
-    }
-    let Err(none) = stream.handshake(Arc::clone(config)) else { return true };
-    log::debug!("{peer}: {none}");
-    match none {
-        NoSession::PlainHttp => {
-            let reason = "this is a port for HTTPS, and the request came without TLS";
-            turn_away(wire, &shared.service, &bad(reason));
+fn let_in(
+    shared: &Shared,
+    activity: &Activity,
+    peer: SocketAddr,
+) -> Option<(SocketAddr, Option<Box<Proxied>>)> {
+    let proxied = match &shared.proxy_protocol {
+        None => None,
+        Some(protocol) => {
+            match proxy::receive(protocol, activity, peer, shared.service.limits.head_bytes_max) {
+                Ok(proxied) => proxied,
+                Err(rejected) => {
+                    reject(activity, peer, &rejected);
+                    return None;
+                }
+            }
         }
-        NoSession::Failed(_) => {
-            activity.enter(Phase::Linger);
-            stream.drop_input(shared.service.limits.linger_bytes_max);
-        }
-        NoSession::Gone(_) => {}
+    };
+    let client = proxied.as_ref().map_or(peer, Proxied::client);
+    if let Some(meter) = activity.meter()
+        && !meter.opens(client)
+    {
+        return None;
     }
-    false
+    Some((client, proxied.map(Box::new)))
+}
+
+#[cold]
+fn reject(activity: &Activity, peer: SocketAddr, rejected: &Rejected) {
+    log::debug!("{peer}: {rejected}");
+    activity.failed(FaultKind::Proxy, rejected);
+}
+
+/// Runs the conversation so that its end is told, however it comes.
+fn metered(shared: &Shared, activity: &Activity, meter: &Meter, conversation: impl FnOnce()) {
+    let outcome = bast::catch_unwind(AssertUnwindSafe(conversation));
+    let cause = if outcome.is_err() { Cause::Killed } else { cause(shared, activity) };
+    meter.closes(activity.phase(), cause);
+    if let Err(payload) = outcome {
+        bast::resume_unwind(payload);
+    }
+}
+
+/// Why a conversation ended by itself, as far as the last phase tells.
+fn cause(shared: &Shared, activity: &Activity) -> Cause {
+    let is_draining = shared.service.draining.load(Ordering::Relaxed);
+    match activity.phase() {
+        Phase::New | Phase::Idle | Phase::Head if !activity.is_expired() => Cause::Client,
+        _ if is_draining => Cause::Drain,
+        Phase::New | Phase::Idle | Phase::Head => Cause::Idle,
+        _ => Cause::Finished,
+    }
 }

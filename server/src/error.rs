@@ -12,6 +12,7 @@ use std::io;
 
 use crate::http1::reader::BodyError;
 use crate::message::Status;
+use crate::presence::Gone;
 use crate::printable::Printable;
 use crate::response::{IntoResponse, Response};
 
@@ -73,12 +74,16 @@ impl Error {
     }
 }
 
-/// A failure of the request's body keeps its own status (400, 408, 413), and a limit of time that passed
-/// ([`bast::timeout`]) is a 503; everything else is a 500.
+/// A failure of the request's body keeps its own status (400, 408, 413); a limit of time that passed
+/// ([`bast::timeout`]), and a wait that ended because the client went or the server shuts down ([`Gone`]), are a 503;
+/// everything else is a 500.
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Error {
         if (&source as &(dyn StdError + 'static)).is::<bast::Elapsed>() {
             return Error::new(Status::SERVICE_UNAVAILABLE, "this took too long").caused_by(source);
+        }
+        if let Some(gone) = (&source as &(dyn StdError + 'static)).downcast_ref::<Gone>() {
+            return Error::new(Status::SERVICE_UNAVAILABLE, gone.to_string()).caused_by(*gone);
         }
         let refusal = (&source as &(dyn StdError + 'static))
             .downcast_ref::<io::Error>()
@@ -114,10 +119,11 @@ impl fmt::Debug for Error {
     }
 }
 
-/// A short text with the status and the message. Faults of the server are logged with their cause.
+/// A short text with the status and the message. Faults of the server are logged with their cause; that a client went, or the
+/// server shuts down, is none.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
+        if self.status.is_server_error() && !self.source().is_some_and(<dyn StdError>::is::<Gone>) {
             log::error!("handler failed: {}", Printable(format_args!("{self:?}")));
         }
         Response::text(format!("{self}\n")).with_status(self.status)

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "nobody but the fuzz targets sees this")]
 
+use std::net::SocketAddr;
+
 use crate::handler::Handler;
 use crate::http1::serve::{Service, serve};
 use crate::http1::wire::Wire;
@@ -27,4 +29,21 @@ pub fn serve_parts(parts: &[&[u8]], limits: &Limits, handler: impl Handler) -> V
 pub fn percent_decode(text: &str, form: bool) -> Option<String> {
     let decoded = if form { crate::percent::decode_form(text) } else { crate::percent::decode(text) };
     decoded.map(std::borrow::Cow::into_owned)
+}
+
+/// Reads the header of the PROXY protocol: its length and the two addresses, if it relays a connection; `None` where more is
+/// needed.
+#[expect(clippy::type_complexity, reason = "one caller, which takes it apart")]
+pub fn proxy_header(
+    bytes: &[u8],
+    bytes_max: usize,
+) -> Result<Option<(usize, Option<(SocketAddr, SocketAddr)>)>, &'static str> {
+    use crate::proxy::header::{Header, Progress, parse};
+    Ok(match parse(bytes, bytes_max).map_err(|malformed| malformed.0)? {
+        Progress::Incomplete => None,
+        Progress::Complete { len, header: Header::Direct } => Some((len, None)),
+        Progress::Complete { len, header: Header::Relayed { source, destination } } => {
+            Some((len, Some((source, destination))))
+        }
+    })
 }

@@ -40,6 +40,7 @@ pub mod benching;
 mod buffer;
 mod class;
 pub mod client;
+mod coding;
 mod connection;
 #[doc(hidden)]
 pub mod constant;
@@ -53,7 +54,11 @@ pub mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "gzip")]
+pub mod gzip;
 mod handler;
+pub mod handover;
+pub mod hooks;
 pub mod html;
 mod http1;
 #[cfg(feature = "http-types")]
@@ -62,10 +67,14 @@ mod limits;
 mod listener;
 mod load;
 mod message;
-mod middleware;
+mod meter;
+pub mod metrics;
+pub mod middleware;
 mod pattern;
 mod percent;
+mod presence;
 mod printable;
+pub mod proxy;
 mod refusal;
 mod request;
 mod response;
@@ -75,32 +84,43 @@ mod server;
 mod settings;
 mod shared;
 mod shutdown;
+pub mod sse;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timeout;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod topic;
 mod transport;
 mod upgrade;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
+pub use coding::Coding;
 pub use constant::Constant;
 pub use cookie::{Cookie, SameSite};
 pub use dump::dump_handler;
 pub use error::Error;
 pub use extensions::Extensions;
 pub use handler::Handler;
+pub use hooks::{Cause, Closed, Fault, FaultKind, Hooks};
 pub use http1::reader::BodyReader;
 pub use http1::stream::BodyWriter;
 pub use limits::{Limits, Overload};
 pub use message::{Method, Status, Version};
+pub use metrics::Metrics;
 pub use middleware::{Middleware, Next, With};
+pub use presence::{Gone, Presence};
+pub use proxy::{Proxied, ProxyProtocol};
 pub use request::Request;
 pub use response::{Body, Bytes, FilePart, IntoResponse, Response, StreamBody};
 pub use router::Router;
 pub use sent::Sent;
 pub use server::{Server, ServerHandle};
 pub use settings::Settings;
-pub use timeout::TimeLimits;
+pub use sse::{EventWriter, ServerEvent};
+pub use timeout::{Phase, TimeLimits};
+pub use topic::Topic;
 pub use upgrade::{Upgrade, Upgraded, UpgradedReader, UpgradedWriter};
 
 /// The programs of the README, which are to compile.

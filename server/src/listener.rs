@@ -61,6 +61,7 @@ pub(crate) fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -
                 NoRoom::InAll => "as many connections as Limits::connections_max",
                 NoRoom::ForClient => "as many of one client as Limits::connections_per_address_max",
             };
+            shared.refused();
             shared.refusals.refuse(stream, reason);
             return Ok(());
         }
@@ -163,7 +164,10 @@ impl Shortage {
         let mut is_empty = false;
         for _ in 0..REFUSED_MAX {
             match shared.listener.try_accept() {
-                Ok(Some((stream, _))) => shared.refusals.refuse_at_once(&stream, &reason),
+                Ok(Some((stream, _))) => {
+                    shared.refused();
+                    shared.refusals.refuse_at_once(&stream, &reason);
+                }
                 Err(error) if concerns_one_connection(&error) => {}
                 Ok(None) => {
                     is_empty = true;

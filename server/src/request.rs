@@ -19,6 +19,8 @@ use crate::http1::wire::Wire;
 use crate::message::{Method, Status, Version, list};
 use crate::pattern::{self, PARAMS_MAX};
 use crate::percent;
+use crate::presence::Presence;
+use crate::proxy::Proxied;
 use crate::response::may_be_set;
 use crate::sent::{Extras, Sent};
 
@@ -125,10 +127,30 @@ impl<'c> Request<'c> {
         self.input.head.authority.map(|authority| authority.text(self.head_bytes()))
     }
 
-    /// The address of the client; none in tests without a socket.
+    /// Where the connection comes from, if a proxy made it for the client and said so; see
+    /// [`Settings::proxy_protocol`](crate::Settings).
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Proxied> {
+        self.wire.proxied()
+    }
+
+    /// The address of the client, as a proxy says it if [`proxy`](Request::proxy) is there; none in tests without a
+    /// socket.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         *self.peer
+    }
+
+    /// The client of this request as long as it stays: to wait for something else, and stop when it goes.
+    #[must_use]
+    pub fn presence(&self) -> Presence<'_> {
+        Presence::new(self.wire)
+    }
+
+    /// Has the client gone, so that nobody will read the response? See [`Presence::is_gone`].
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.presence().is_gone()
     }
 
     /// The value of the first header field with this name, in any case of letters: `None` where it is absent or not

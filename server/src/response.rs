@@ -17,6 +17,8 @@ use crate::class::{is_field_value, is_token};
 use crate::constant::Constant;
 use crate::http1::reader::BodyReader;
 use crate::http1::stream::BodyWriter;
+#[cfg(feature = "gzip")]
+use crate::http1::stream::Encode;
 use crate::message::Status;
 use crate::upgrade::{Upgrade, Upgraded};
 
@@ -261,6 +263,17 @@ impl Response {
         self
     }
 
+    /// Removes all header fields of this name.
+    #[must_use]
+    pub fn without_header(mut self, name: impl AsRef<str>) -> Response {
+        let name = name.as_ref();
+        if name.eq_ignore_ascii_case(CONTENT_TYPE) {
+            self.constant = None;
+        }
+        self.headers.remove(name);
+        self
+    }
+
     fn put(&mut self, name: &str, value: &str, replace: bool) {
         if may_be_set(name, value) {
             if self.constant.is_some() && name.eq_ignore_ascii_case(CONTENT_TYPE) {
@@ -423,6 +436,28 @@ pub struct StreamBody {
 
 /// What writes a streamed body.
 pub(crate) type Producer = Box<dyn FnOnce(&mut BodyReader<'_>, &mut BodyWriter<'_>) -> io::Result<()>>;
+
+#[cfg(feature = "gzip")]
+impl StreamBody {
+    /// A body of unknown length.
+    pub(crate) fn new(produce: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()> + 'static) -> StreamBody {
+        StreamBody { length: None, reads_request: false, produce: Box::new(|_, body| produce(body)) }
+    }
+
+    /// The same through a content coding, which is made, knowing the length that was announced, when the body is produced.
+    pub(crate) fn coded(
+        self,
+        make: impl FnOnce(Option<u64>) -> io::Result<Box<dyn Encode>> + 'static,
+    ) -> StreamBody {
+        let StreamBody { length, reads_request, produce } = self;
+        let coded: Producer = Box::new(move |request, body| {
+            body.encode_by(make(length)?);
+            produce(request, body)?;
+            body.end_encoding()
+        });
+        StreamBody { length: None, reads_request, produce: coded }
+    }
+}
 
 impl fmt::Debug for StreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

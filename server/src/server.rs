@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,14 @@ use bast::{Builder, JoinHandle, Runtime, Thread};
 use crate::admission::Admission;
 use crate::class::is_field_value;
 use crate::handler::Handler;
+use crate::handover::{self, Lent, Offer, Predecessor, Sharing};
 use crate::http1::serve::Service;
 use crate::listener;
 use crate::load::LoadTable;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::shutdown::{Event, Shutdown};
-use crate::timeout::Registry;
+use crate::shutdown::{Event, PATIENCE, Shutdown};
+use crate::timeout::{Patience, Registry};
 
 /// An HTTP server, bound to its address and not serving yet.
 ///
@@ -35,8 +37,11 @@ use crate::timeout::Registry;
 /// ```
 pub struct Server {
     listener: TcpListener,
-    /// Nobody else listens on the socket, so that the server may stop it.
-    is_sole_listener: bool,
+    sharing: Sharing,
+    /// Who serves until this one does.
+    predecessor: Option<Predecessor>,
+    /// Where this one hands over.
+    handover_path: Option<PathBuf>,
     settings: Settings,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -51,14 +56,15 @@ impl Server {
     /// Those of resolving the address and of socket(2), bind(2) and listen(2).
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Server> {
         let server = Server::from_listener(TcpListener::bind(address)?)?;
-        Ok(Server { is_sole_listener: true, ..server })
+        Ok(Server { sharing: Sharing::Sole, ..server })
     }
 
     /// Serves on a socket that listens already.
     ///
-    /// Others may listen on it too: a supervisor that keeps it, or the successor that it was handed to. A drain
+    /// Others may listen on it too: a supervisor that keeps it, or the successor that it was given to. A drain
     /// therefore leaves it as it is, and later connections wait in its queue for whoever accepts next; those to a
-    /// server of [`bind`](Server::bind) are refused.
+    /// server of [`bind`](Server::bind) are refused. What is in the queue when the drain begins is served, since nobody
+    /// may be there to do it.
     ///
     /// # Errors
     /// TCP_NODELAY cannot be set on it.
@@ -68,13 +74,74 @@ impl Server {
         let (shutdown, events) = Shutdown::new();
         Ok(Server {
             listener,
-            is_sole_listener: false,
+            sharing: Sharing::Unknown,
+            predecessor: None,
+            handover_path: None,
             settings: Settings::default(),
             #[cfg(feature = "tls")]
             tls: None,
             shutdown: Arc::new(shutdown),
             events,
         })
+    }
+
+    /// Serves on the socket that the process was started with: systemd's socket activation, `sd_listen_fds(3)`, or
+    /// whatever else sets `LISTEN_FDS` and `LISTEN_PID`. `None` if it was started without one, or one was taken already;
+    /// with several, use [`bast::net::inherited_sockets`] and [`from_listener`](Server::from_listener).
+    ///
+    /// The supervisor keeps the socket, so a drain leaves it with all that waits in its queue: the next process serves
+    /// it, and no client is refused in between.
+    ///
+    /// ```no_run
+    /// use bast_server::{Request, Server};
+    /// # fn main() -> std::io::Result<()> {
+    /// let server = match Server::from_env()? {
+    ///     Some(server) => server,
+    ///     None => Server::bind("127.0.0.1:8080")?,
+    /// };
+    /// server.serve(|_: &mut Request| "hello")
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `InvalidInput` where the variables make no sense, there is more than one socket, or it is not a TCP socket that listens.
+    pub fn from_env() -> io::Result<Option<Server>> {
+        let mut sockets = bast::net::inherited_sockets()?;
+        let Some(socket) = sockets.pop() else { return Ok(None) };
+        if !sockets.is_empty() {
+            let text = format!("started with {} sockets, and one is to be served", sockets.len() + 1);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let server = Server::from_listener(TcpListener::try_from(socket)?)?;
+        Ok(Some(Server { sharing: Sharing::Shared, ..server }))
+    }
+
+    /// Takes over from the process that serves and [hands over](Server::hand_over_at) at this path: gets its listening
+    /// socket. `None` if nobody does. See [`handover`] for the whole.
+    ///
+    /// That process goes on until this server serves; then it drains. If this one never comes to that, nothing has
+    /// happened.
+    ///
+    /// # Errors
+    /// Those of connect(2); `PermissionDenied` where another user is there, `ConnectionAborted` where somebody else
+    /// takes over, `TimedOut` where somebody else takes very long to, `InvalidData` where the other one speaks another version.
+    pub fn take_over(path: impl AsRef<Path>) -> io::Result<Option<Server>> {
+        let Some(taken) = handover::take(path.as_ref())? else { return Ok(None) };
+        let server = Server::from_listener(taken.listener)?;
+        Ok(Some(Server { sharing: taken.sharing, predecessor: Some(taken.predecessor), ..server }))
+    }
+
+    /// While it serves, the server hands its listening socket to the process that [takes over](Server::take_over) at this
+    /// path, a Unix socket for this user only, and drains when that one serves; what waits in the socket's queue is left
+    /// to it. Clients that have connected and sent nothing yet still have a few seconds to. The path is removed at the end
+    /// of the server, and replaced if it is left over from one that did not end in order.
+    ///
+    /// [`serve`](Server::serve) fails with `AddrInUse` where another server hands over at the path, and with
+    /// `AlreadyExists` where something else is there.
+    #[must_use]
+    pub fn hand_over_at(mut self, path: impl Into<PathBuf>) -> Server {
+        self.handover_path = Some(path.into());
+        self
     }
 
     /// Replaces the settings.
@@ -140,7 +207,8 @@ impl Server {
     }
 
     fn serve_here(self, handler: Box<dyn Handler>) -> io::Result<()> {
-        let Server { listener, is_sole_listener, settings, shutdown, events, .. } = self;
+        let Server { listener, sharing, predecessor, handover_path, settings, shutdown, events, .. } = self;
+        let offer = handover_path.map(|path| Offer::prepare(&path)).transpose()?;
         if let Some(bytes) = settings.stack_bytes {
             // The runtime knows which sizes there are. Without this, no connection could be served and only the log knew.
             Builder::new().stack_size(bytes).spawn(|| {})?;
@@ -150,18 +218,34 @@ impl Server {
             load: LoadTable::new(runtime.capabilities()),
             admission: Admission::new(&settings.limits),
             refusals: Arc::default(),
-            runtime,
             listener,
             service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
             stack_bytes: settings.stack_bytes,
             #[cfg(feature = "tls")]
             tls: self.tls,
+            proxy_protocol: settings.proxy_protocol,
+            cells: settings.metrics.as_ref().map(|metrics| metrics.add_server(runtime.capabilities())),
+            hooks: settings.hooks,
+            runtime,
             shutdown,
         });
         let signals = settings.handle_signals.then(|| watch_signals(&shared)).transpose()?;
-        let running = Running { shared, is_sole_listener, helpers: signals.into_iter().collect() };
-        running.serve(&events, settings.drain_deadline)
+        let mut running = Running {
+            shared,
+            sharing,
+            lent: None,
+            is_stopped: false,
+            helpers: signals.into_iter().collect(),
+        };
+        let acceptor = running.accept()?;
+        if let Some(predecessor) = predecessor {
+            predecessor.relieve();
+        }
+        if let Some(offer) = offer {
+            running.offer(offer)?;
+        }
+        running.serve(&events, acceptor, settings.drain_deadline)
     }
 }
 
@@ -172,6 +256,35 @@ impl fmt::Debug for Server {
 }
 
 /// Shuts a server down, from any thread.
+///
+/// # Signals of the program's own
+/// The server reacts to SIGINT and SIGTERM, unless [`Settings::handle_signals`] is off. One thread receives what others
+/// the program wants, and does what they mean; all capabilities see it, as they share the program's memory:
+///
+/// ```no_run
+/// use bast::signal::{Signal, Signals};
+/// use bast_server::{Request, Server};
+/// use std::sync::RwLock;
+///
+/// static GREETING: RwLock<String> = RwLock::new(String::new());
+///
+/// # fn main() -> std::io::Result<()> {
+/// let server = Server::bind("127.0.0.1:8080")?;
+/// let handle = server.handle();
+/// let signals = Signals::new([Signal::HangUp, Signal::User1])?;
+/// bast::run(move || {
+///     bast::spawn(move || {
+///         for signal in &signals {
+///             match signal {
+///                 Signal::HangUp => *GREETING.write().unwrap() = std::fs::read_to_string("greeting").unwrap(),
+///                 _ => handle.shutdown(),
+///             }
+///         }
+///     });
+///     server.serve(|_: &mut Request| GREETING.read().unwrap().clone())
+/// })
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     shutdown: Arc<Shutdown>,
@@ -205,44 +318,90 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 /// A server that serves. However it ends, it stops listening and its helpers are killed.
 struct Running {
     shared: Arc<Shared>,
-    is_sole_listener: bool,
+    sharing: Sharing,
+    /// What a successor has that does not serve yet.
+    lent: Option<Arc<Lent>>,
+    /// Somebody has asked for the end, by a signal or a handle.
+    is_stopped: bool,
     helpers: Vec<Thread>,
 }
 
+/// What sets a drain off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    Shutdown,
+    HandedOver,
+}
+
 impl Running {
-    fn serve(mut self, events: &Receiver<Event>, drain_deadline: Duration) -> io::Result<()> {
-        let acceptor = {
-            let shared = Arc::clone(&self.shared);
-            Builder::new()
-                .name("acceptor")
-                .on(bast::capability())
-                .spawn(move || listener::accept_all(&shared))?
+    fn accept(&self) -> io::Result<JoinHandle<()>> {
+        let shared = Arc::clone(&self.shared);
+        Builder::new().name("acceptor").on(bast::capability()).spawn(move || listener::accept_all(&shared))
+    }
+
+    /// Lets a successor come.
+    fn offer(&mut self, mut offer: Offer) -> io::Result<()> {
+        offer.publish()?;
+        self.lent = Some(offer.lent());
+        let (shared, sharing) = (Arc::clone(&self.shared), self.sharing);
+        let thread = Builder::new().name("hand-over").spawn(move || {
+            let is_draining = || shared.is_stopping();
+            let relieved = || shared.shutdown.send(Event::HandedOver);
+            offer.serve(&shared.listener, sharing, is_draining, relieved);
+        })?;
+        self.helpers.push(thread.thread().clone());
+        Ok(())
+    }
+
+    fn serve(
+        mut self,
+        events: &Receiver<Event>,
+        acceptor: JoinHandle<()>,
+        drain_deadline: Duration,
+    ) -> io::Result<()> {
+        let drain = loop {
+            match events.recv() {
+                Ok(Event::Stop) => break Drain::Shutdown,
+                Ok(Event::HandedOver) => break Drain::HandedOver,
+                Ok(Event::Gone | Event::Deadline) | Err(_) => {}
+            }
         };
-        while !matches!(events.recv(), Ok(Event::Stop)) {}
-        self.drain(events, acceptor, drain_deadline)
+        self.drain(drain, events, acceptor, drain_deadline)
     }
 
     fn drain(
         &mut self,
+        drain: Drain,
         events: &Receiver<Event>,
         acceptor: JoinHandle<()>,
         deadline: Duration,
     ) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        shared.stop_accepting();
+        let is_handed_over = drain == Drain::HandedOver;
+        self.is_stopped = !is_handed_over;
+        shared.stop_accepting(if is_handed_over { Patience::WithTheNew } else { Patience::Over });
         if acceptor.join().is_err() {
             log::error!("the acceptor had panicked");
         }
-        accept_the_rest(&shared)?;
+        let is_lent = self.lent.as_ref().is_some_and(|lent| lent.is_out());
+        let sharing = if is_handed_over || is_lent { Sharing::Shared } else { self.sharing };
+        if sharing != Sharing::Shared {
+            accept_the_rest(&shared)?;
+        }
         // From here on a new client is to go elsewhere at once, not to wait in a queue that nobody empties.
-        if self.is_sole_listener
+        if sharing == Sharing::Sole
             && let Err(error) = shared.listener.stop_listening()
         {
             log::warn!("new connections wait until the drain is over: {error}");
         }
         log::info!("draining {} connections", shared.load.total());
         // Whoever begins to wait after this sees `draining` by itself.
-        on_each_capability(&shared, Registry::expire_waiting)?;
+        if is_handed_over {
+            on_each_capability(&shared, Registry::expire_idle)?;
+            self.lose_patience(deadline)?;
+        } else {
+            on_each_capability(&shared, Registry::expire_waiting)?;
+        }
         shared.shutdown.report_the_last(&shared.load);
         if self.wait_for_the_last(events, deadline)? {
             return Ok(());
@@ -255,6 +414,19 @@ impl Running {
         Ok(())
     }
 
+    /// Lets clients that have sent nothing yet wait a while longer; see Note [patience] in `shutdown.rs`.
+    fn lose_patience(&mut self, deadline: Duration) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = Builder::new().name("patience").spawn(move || {
+            bast::sleep(PATIENCE.min(deadline));
+            if let Err(error) = end_patience(&shared) {
+                log::warn!("connections without a request wait for the deadline: {error}");
+            }
+        })?;
+        self.helpers.push(thread.thread().clone());
+        Ok(())
+    }
+
     /// Waits until no connection is left; `false` if that takes too long or somebody is impatient.
     fn wait_for_the_last(&mut self, events: &Receiver<Event>, limit: Duration) -> io::Result<bool> {
         let shutdown = Arc::clone(&self.shared.shutdown);
@@ -263,15 +435,33 @@ impl Running {
             shutdown.send(Event::Deadline);
         })?;
         self.helpers.push(alarm.thread().clone());
-        Ok(matches!(events.recv(), Ok(Event::Gone)))
+        loop {
+            match events.recv() {
+                Ok(Event::Gone) => return Ok(true),
+                // The successor that had been lent the socket serves.
+                Ok(Event::HandedOver) => {}
+                // The drain was set off by a hand-over: this is the first who asks for an end, not the second.
+                Ok(Event::Stop) if !self.is_stopped => {
+                    self.is_stopped = true;
+                    end_patience(&self.shared)?;
+                }
+                Ok(Event::Stop | Event::Deadline) | Err(_) => return Ok(false),
+            }
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.stop_accepting();
+        self.shared.stop_accepting(Patience::Over);
         self.helpers.iter().for_each(Thread::kill);
     }
+}
+
+/// From now on who has not sent a request is closed.
+fn end_patience(shared: &Shared) -> io::Result<()> {
+    shared.service.lose_patience();
+    on_each_capability(shared, Registry::expire_waiting)
 }
 
 /// Accepts what waits in the kernel's queue when the listener is closed already: their requests may have arrived,
@@ -293,7 +483,7 @@ fn accept_the_rest(shared: &Arc<Shared>) -> io::Result<()> {
 const QUEUE_MAX: usize = 4096;
 
 /// Does something to the connections of each capability, on the capability itself, and waits until it is done.
-fn on_each_capability(shared: &Arc<Shared>, action: fn(&Registry)) -> io::Result<()> {
+fn on_each_capability(shared: &Shared, action: fn(&Registry)) -> io::Result<()> {
     let spawned: Vec<JoinHandle<()>> = (0..shared.runtime.capabilities())
         .map(|index| {
             let (id, limits) = (shared.service.id, shared.time_limits);

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use crate::hooks::Hooks;
 use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::proxy::ProxyProtocol;
 use crate::timeout::TimeLimits;
 
 /// The settings of a [`Server`](crate::Server).
@@ -14,7 +17,7 @@ use crate::timeout::TimeLimits;
 /// let settings = Settings { drain_deadline: Duration::from_secs(5), ..Settings::default() };
 /// assert!(settings.handle_signals);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How many capabilities serve; `None`, the default, is one for each CPU. It counts only where `serve` makes a runtime of its
     /// own: called on a green thread, it uses all of that thread's runtime.
@@ -35,8 +38,15 @@ pub struct Settings {
     /// The value of the `Server` field, `bast` by default; an empty one leaves it out.
     pub server_name: &'static str,
     /// Shut down on SIGINT and SIGTERM, as is the default. A program with signal handling of its own switches it off and uses a
-    /// [`ServerHandle`](crate::ServerHandle).
+    /// [`ServerHandle`](crate::ServerHandle). Other signals (SIGHUP to read files again or to hand over, SIGUSR1) are the
+    /// program's: see [`ServerHandle`](crate::ServerHandle) for how.
     pub handle_signals: bool,
+    /// Who must begin a connection with the header of the PROXY protocol; nobody by default. See [`ProxyProtocol`].
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// What is called when connections open, close and fail; nothing by default. See [`Hooks`].
+    pub hooks: Hooks,
+    /// Where the server counts and takes times; `None`, the default, costs nothing. See [`Metrics`].
+    pub metrics: Option<Metrics>,
 }
 
 impl Settings {
@@ -59,6 +69,9 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(30),
             server_name: "bast",
             handle_signals: true,
+            proxy_protocol: None,
+            hooks: Hooks::default(),
+            metrics: None,
         }
     }
 }

@@ -4,6 +4,14 @@
 //! Serving ──stop──▶ Draining ──last connection gone──▶ Ended
 //!                      └──stop again, or deadline──▶ Killing ──gone, or grace over──▶ Ended
 //! ```
+//! A hand-over begins a drain, too, a patient one:
+//!
+//! Note [patience]. A client of a shutdown that has connected and said nothing is closed at once: whoever serves next is
+//! another address, or nobody. After a hand-over the same client's request is on its way, and it knows nothing of two processes:
+//! closing would reset it. So it has [`PATIENCE`] to send its first request, and only connections that wait between two
+//! requests, which their clients know may end at any time, are closed at once. `patient` is set before `draining`,
+//! and cleared when the time is over.
+//!
 //! Signals, [`ServerHandle::shutdown`], the deadline and the last connection all speak through one channel to the
 //! thread that called `serve`, which alone moves between the states.
 //!
@@ -14,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bast::sync::{Receiver, Sender, unbounded};
 
@@ -24,11 +33,17 @@ use crate::load::LoadTable;
 pub(crate) enum Event {
     /// A signal came or a handle was used: drain, and the second time do not wait any longer.
     Stop,
+    /// Another process serves from now on: drain, patiently.
+    HandedOver,
     /// No connection is left, and none can come.
     Gone,
     /// Time is over.
     Deadline,
 }
+
+/// How long a client that connected before a hand-over may take to send its first request: time enough for a lost segment to
+/// be sent again, twice (RFC 6298 §2: after one second, then two).
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The connections' side of the shutdown.
 #[derive(Debug)]

@@ -22,13 +22,15 @@
 //! sweeps only, for connections in these two phases.
 #![forbid(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::hooks::FaultKind;
+use crate::meter::Meter;
 use crate::transport::Transport;
 
 /// How long each phase of a connection may last, and how slow a client may be.
@@ -113,9 +115,9 @@ impl TimeLimits {
     /// The limit of a phase.
     fn of(&self, phase: Phase) -> Option<Duration> {
         match phase {
-            Phase::Idle => Some(self.keep_alive_idle),
+            Phase::New | Phase::Idle => Some(self.keep_alive_idle),
             Phase::Head => Some(self.head),
-            Phase::Handler | Phase::Upgraded => None,
+            Phase::Handler | Phase::Standing | Phase::Upgraded => None,
             Phase::Body => Some(self.body),
             Phase::Write => Some(self.write),
             Phase::Linger => Some(self.linger),
@@ -138,13 +140,19 @@ const PERIOD_MAX: Duration = Duration::from_secs(10);
 
 /// What a connection is waiting for, which decides how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// For the first byte of a request.
+#[non_exhaustive]
+pub enum Phase {
+    /// For the first byte of its first request.
+    New,
+    /// For the first byte of another request.
     Idle,
     /// For the rest of a head.
     Head,
     /// For its handler: never counted.
     Handler,
+    /// For something that may never happen, in a handler that wants to know when its client goes or the server shuts down:
+    /// never counted.
+    Standing,
     /// For whatever comes on a stream that has left HTTP: no business of ours.
     Upgraded,
     /// For bytes of a request's body.
@@ -153,6 +161,36 @@ pub(crate) enum Phase {
     Write,
     /// For the client to close.
     Linger,
+}
+
+impl Phase {
+    /// All of them, in their order.
+    pub(crate) const ALL: [Phase; 9] = [
+        Phase::New,
+        Phase::Idle,
+        Phase::Head,
+        Phase::Handler,
+        Phase::Standing,
+        Phase::Upgraded,
+        Phase::Body,
+        Phase::Write,
+        Phase::Linger,
+    ];
+
+    /// The phase in one word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Phase::New => "new",
+            Phase::Idle => "idle",
+            Phase::Head => "head",
+            Phase::Handler => "handler",
+            Phase::Standing => "standing",
+            Phase::Upgraded => "upgraded",
+            Phase::Body => "body",
+            Phase::Write => "write",
+            Phase::Linger => "linger",
+        }
+    }
 }
 
 /// Whether a connection's wait was ended, and why.
@@ -164,6 +202,15 @@ enum Expiry {
     Quiet,
     /// Too little moved: a last look makes no difference.
     Slow,
+}
+
+/// How long a drain waits for requests; see Note [patience] in `shutdown.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Who is new, or in the middle of a head, may send a request.
+    WithTheNew,
+    /// Nobody may.
+    Over,
 }
 
 /// What the sweeper sees of a connection.
@@ -188,13 +235,15 @@ pub(crate) struct Activity {
     transport: Transport,
     /// The connection's thread, to be killed at the end of a drain; none in tests without a runtime.
     thread: Option<bast::Thread>,
+    /// Where somebody wants to know what the connection does.
+    meter: OnceCell<Box<Meter>>,
 }
 
 impl Activity {
-    /// A connection over `transport`, served by `thread`, idle for now.
+    /// A new connection over `transport`, served by `thread`.
     pub(crate) fn new(transport: Transport, thread: Option<bast::Thread>) -> Rc<Activity> {
         Rc::new(Activity {
-            phase: Cell::new(Phase::Idle),
+            phase: Cell::new(Phase::New),
             expiry: Cell::new(Expiry::No),
             quiet: Cell::new(0),
             requests: Cell::new(0),
@@ -207,12 +256,41 @@ impl Activity {
             index: Cell::new(usize::MAX),
             transport,
             thread,
+            meter: OnceCell::new(),
         })
+    }
+
+    /// Lets a meter count and time it from now on.
+    pub(crate) fn set_meter(&self, meter: Box<Meter>) {
+        let set = self.meter.set(meter);
+        assert!(set.is_ok(), "timeout: a second meter");
     }
 
     #[inline]
     pub(crate) fn transport(&self) -> &Transport {
         &self.transport
+    }
+
+    /// What counts and times the connection, if anything does.
+    #[inline]
+    pub(crate) fn meter(&self) -> Option<&Meter> {
+        self.meter.get().map(|meter| &**meter)
+    }
+
+    /// Counts bytes that arrived, for whoever wants to know.
+    #[inline]
+    pub(crate) fn count_received(&self, count: usize) {
+        if let Some(meter) = self.meter() {
+            meter.received(count);
+        }
+    }
+
+    /// Notes that something failed in the current phase.
+    #[cold]
+    pub(crate) fn failed(&self, kind: FaultKind, detail: &dyn fmt::Display) {
+        if let Some(meter) = self.meter() {
+            meter.fails(self.phase.get(), kind, detail);
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -222,7 +300,10 @@ impl Activity {
     /// Enters a phase with its whole limit before it.
     #[inline]
     pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
+        let before = self.phase.replace(phase);
+        if let Some(meter) = self.meter() {
+            meter.enters(before, phase);
+        }
         self.quiet.set(0);
         if self.expiry.get() != Expiry::No {
             self.revive();
@@ -264,6 +345,7 @@ impl Activity {
     /// `TimedOut` where they came too late: the client was found too slow.
     #[inline]
     pub(crate) fn received(&self, count: usize) -> io::Result<()> {
+        self.count_received(count);
         self.received.set(self.received.get().wrapping_add(count as u64));
         if self.expiry.get() == Expiry::Slow {
             return Err(io::ErrorKind::TimedOut.into());
@@ -278,6 +360,9 @@ impl Activity {
     /// although the client reads nothing; taken for progress, that would keep such a client for minutes.
     #[inline]
     pub(crate) fn sent(&self, count: usize) -> io::Result<()> {
+        if let Some(meter) = self.meter() {
+            meter.sent(count);
+        }
         self.sent.set(self.sent.get().wrapping_add(count as u64));
         if self.expiry.get() != Expiry::No {
             return Err(io::ErrorKind::TimedOut.into());
@@ -312,9 +397,14 @@ impl Activity {
 
     /// Tells the connection that its server is shutting down: one that has received no whole head, or has left HTTP, waits no
     /// longer.
-    pub(crate) fn drain(&self) {
+    pub(crate) fn drain(&self, patience: Patience) {
         self.draining.set(true);
-        if matches!(self.phase(), Phase::Idle | Phase::Head | Phase::Upgraded) {
+        let is_over = match self.phase() {
+            Phase::Idle | Phase::Standing | Phase::Upgraded => true,
+            Phase::New | Phase::Head => patience == Patience::Over,
+            _ => false,
+        };
+        if is_over {
             self.expire();
         }
     }
@@ -577,7 +667,12 @@ impl Registry {
     /// Tells every connection that its server is shutting down, which ends the wait of those that have not received a whole
     /// head, and of those that have left HTTP.
     pub(crate) fn expire_waiting(&self) {
-        self.members.borrow().iter().for_each(|activity| activity.drain());
+        self.members.borrow().iter().for_each(|activity| activity.drain(Patience::Over));
+    }
+
+    /// The same, but who has sent nothing yet may still send its first request, and who has begun a head may end it.
+    pub(crate) fn expire_idle(&self) {
+        self.members.borrow().iter().for_each(|activity| activity.drain(Patience::WithTheNew));
     }
 
     /// Kills every connection's thread.
@@ -654,9 +749,14 @@ mod tests {
 
     #[test]
     fn a_quiet_connection_is_expired_between_once_and_twice_its_limit() {
-        for (phase, limit) in
-            [(Phase::Idle, T), (Phase::Head, T * 2), (Phase::Body, T), (Phase::Write, T), (Phase::Linger, T)]
-        {
+        for (phase, limit) in [
+            (Phase::New, T),
+            (Phase::Idle, T),
+            (Phase::Head, T * 2),
+            (Phase::Body, T),
+            (Phase::Write, T),
+            (Phase::Linger, T),
+        ] {
             let registry = registry();
             let (twin, activity, _membership) = member(&registry);
             activity.enter(phase);
@@ -808,7 +908,7 @@ mod tests {
     fn the_time_of_a_handler_is_not_counted() {
         let registry = registry();
         let (twin, activity, _membership) = member(&registry);
-        for phase in [Phase::Handler, Phase::Upgraded] {
+        for phase in [Phase::Handler, Phase::Standing, Phase::Upgraded] {
             activity.enter(phase);
             (0..1000).for_each(|_| registry.sweep(|| {}));
             assert!(!twin.is_expired(), "{phase:?}");
@@ -828,20 +928,26 @@ mod tests {
     fn a_drain_expires_only_who_waits_for_a_request_or_has_left_http() {
         let registry = registry();
         let table = [
-            (Phase::Idle, true),
-            (Phase::Head, true),
-            (Phase::Upgraded, true),
-            (Phase::Handler, false),
-            (Phase::Body, false),
-            (Phase::Write, false),
-            (Phase::Linger, false),
+            (Phase::New, true, false),
+            (Phase::Idle, true, true),
+            (Phase::Head, true, false),
+            (Phase::Standing, true, true),
+            (Phase::Upgraded, true, true),
+            (Phase::Handler, false, false),
+            (Phase::Body, false, false),
+            (Phase::Write, false, false),
+            (Phase::Linger, false, false),
         ];
         let members = table.map(|_| member(&registry));
-        members.iter().zip(table).for_each(|((_, activity, _), (phase, _))| activity.enter(phase));
-        registry.expire_waiting();
-        for ((twin, activity, _), (phase, expires)) in members.iter().zip(table) {
-            assert_eq!(twin.is_expired(), expires, "{phase:?}");
+        members.iter().zip(table).for_each(|((_, activity, _), (phase, ..))| activity.enter(phase));
+        registry.expire_idle();
+        for ((twin, activity, _), (phase, _, at_once)) in members.iter().zip(table) {
+            assert_eq!(twin.is_expired(), at_once, "{phase:?}");
             assert!(activity.is_draining(), "{phase:?}");
+        }
+        registry.expire_waiting();
+        for ((twin, ..), (phase, expires, _)) in members.iter().zip(table) {
+            assert_eq!(twin.is_expired(), expires, "{phase:?}");
         }
     }
 

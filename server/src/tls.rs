@@ -33,11 +33,20 @@
 //!   [`TimeLimits::body`](crate::TimeLimits::body).
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use rustls;
 
 use rustls::ServerConfig;
+
+use crate::hooks::FaultKind;
+use crate::http1::head::bad;
+use crate::http1::serve::{Service, turn_away};
+use crate::http1::wire::Wire;
+use crate::timeout::Phase;
+use crate::transport::Transport;
+use crate::transport::tls::NoSession;
 
 /// The only protocol that is spoken here.
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -51,4 +60,30 @@ pub(crate) fn prepare(mut config: Arc<ServerConfig>) -> Arc<ServerConfig> {
         Arc::make_mut(&mut config).max_early_data_size = 0;
     }
     config
+}
+
+/// Begins a connection's session, under the limit of a head. `false` if there is none, and the connection is over.
+#[inline(never)]
+pub(crate) fn begin(config: &Arc<ServerConfig>, wire: &Wire, service: &Service, peer: SocketAddr) -> bool {
+    let activity = wire.activity();
+    let Transport::Tls(stream) = activity.transport() else { return false };
+    activity.enter(Phase::Head);
+    if service.is_in_haste() {
+        // As for a head: what is there by now is taken, more is not waited for.
+        activity.expire();
+    }
+    let Err(none) = stream.handshake(Arc::clone(config)) else { return true };
+    log::debug!("{peer}: {none}");
+    activity.failed(FaultKind::Tls, &none);
+    match none {
+        NoSession::PlainHttp => {
+            turn_away(wire, service, &bad("HTTP without TLS, at a port for HTTPS"));
+        }
+        NoSession::Failed(_) => {
+            activity.enter(Phase::Linger);
+            stream.drop_input(service.limits.linger_bytes_max);
+        }
+        NoSession::Gone(_) => {}
+    }
+    false
 }

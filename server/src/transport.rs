@@ -13,6 +13,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use bast::fs::File;
+use bast::Select;
 use bast::net::TcpStream;
 
 /// A byte stream in both directions. See [`TcpStream`] for what each call means.
@@ -46,6 +47,17 @@ impl Transport {
             Transport::Tls(tls) => tls.try_read(buffer),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.try_read(buffer),
+        }
+    }
+
+    /// Waits for bytes and reads them without consuming them.
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Transport::Tcp(stream) => stream.peek(buffer),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.peek(buffer),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.peek(buffer),
         }
     }
 
@@ -103,6 +115,30 @@ impl Transport {
             Transport::Tls(tls) => tls.send_file(file, offset, len),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.send_file(file.as_fd(), offset, len),
+        }
+    }
+
+    /// Has the peer ended its side, or the connection failed?
+    pub(crate) fn is_hung_up(&self) -> bool {
+        match self {
+            Transport::Tcp(stream) => stream.is_hung_up().unwrap_or(true),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.tcp().is_hung_up().unwrap_or(true),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) => twin.is_hung_up(),
+        }
+    }
+
+    /// Waits for `select` until the peer has hung up or the transport is expired: `None` then.
+    pub(crate) fn wait_while_connected<'a, R>(&'a self, select: Select<'a, R>) -> Option<R> {
+        match self {
+            Transport::Tcp(stream) => select.wait_while_connected(stream),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => select.wait_while_connected(tls.tcp()),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(twin) if twin.is_hung_up() => None,
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(_) => Some(select.wait()),
         }
     }
 

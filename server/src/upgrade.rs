@@ -24,6 +24,7 @@ use std::net::Shutdown;
 use std::rc::Rc;
 
 use crate::timeout::{Activity, Phase};
+use crate::transport::Transport;
 
 /// A connection after an upgrade, made by [`Response::upgrade`](crate::Response::upgrade): the raw stream, beginning with
 /// what the client sent behind its request.
@@ -109,6 +110,18 @@ impl UpgradedReader {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.stream.activity.is_draining()
+    }
+
+    /// Waits until a read is expected not to wait: there are bytes, an end, or an error. Who waits like this needs no
+    /// buffer meanwhile.
+    ///
+    /// # Errors
+    /// As a read.
+    pub fn wait_readable(&mut self) -> io::Result<()> {
+        if !self.received.is_empty() {
+            return Ok(());
+        }
+        self.stream.receive(Transport::wait_readable)
     }
 }
 
@@ -199,11 +212,17 @@ impl Stream {
     }
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.receive(|transport| transport.read(buffer))?;
+        self.activity.count_received(count);
+        Ok(count)
+    }
+
+    fn receive<T>(&self, call: impl FnOnce(&Transport) -> io::Result<T>) -> io::Result<T> {
         self.open()?;
         if self.is_news() {
             return Err(self.tell());
         }
-        match self.activity.transport().read(buffer) {
+        match call(self.activity.transport()) {
             Err(error) if error.kind() == io::ErrorKind::TimedOut && self.is_news() => Err(self.tell()),
             result => result,
         }

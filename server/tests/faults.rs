@@ -571,7 +571,7 @@ fn fault_21_a_head_that_drips() {
     assert_eq!(codes(&drip(&mut client, head)), [408]);
     // It may be slow to begin, too, and never begin at all.
     assert_eq!(codes(&drip(&mut server.connect(), "\r\n".bytes().chain(std::iter::repeat(b'G')))), [408]);
-    assert_eq!(codes(&rest(&mut server.connect())), Vec::<u16>::new());
+    assert!(rest(&mut server.connect()).is_empty(), "who says nothing is told nothing");
 }
 
 #[test]
@@ -861,7 +861,6 @@ fn fault_44_a_body_that_is_given_up_shows_nothing_to_the_next_connection() {
         request.body().read_exact(&mut first)?;
         match request.path() {
             "/panic" => panic!("a panic that the test wants"),
-            "/forget" => std::mem::forget(request.body()),
             "/wait" => bast::net::TcpStream::connect(address)?.read_exact(&mut [0])?,
             _ => {}
         }
@@ -877,7 +876,7 @@ fn fault_44_a_body_that_is_given_up_shows_nothing_to_the_next_connection() {
     waiting.send(request("/wait", b'w'));
     let visitor = gate.arrival();
     for round in 0..30u8 {
-        for (path, code) in [("/panic", 500), ("/forget", 200), ("/", 200)] {
+        for (path, code) in [("/panic", 500), ("/", 200)] {
             let byte = b'a' + round % 20;
             let mut client = server.connect();
             client.send(request(path, byte));

@@ -315,6 +315,50 @@ fn two_selects_serve_each_other_in_either_direction() {
 // Sockets.
 
 #[test]
+fn the_end_of_a_peer_is_told_apart_from_what_it_sends() {
+    for count in [1, 2] {
+        on_capabilities(count, || {
+            let (stream, mut peer) = connected();
+            let wait = |stream: &TcpStream| {
+                let clone = stream.try_clone().unwrap();
+                bast::spawn(move || Select::new().hung_up(&clone, || "gone").after(LONG, || "late").wait())
+            };
+            let waiting = wait(&stream);
+            until_blocked(1, BlockedOn::Select);
+            peer.write_all(b"not the end").unwrap();
+            assert_eq!(Select::new().readable(&stream, || "readable").wait(), "readable");
+            let sent = channel(1);
+            sent.0.send(7).unwrap();
+            assert_eq!(Select::new().recv(&sent.1, Result::unwrap).wait_while_connected(&stream), Some(7));
+            let other = Select::new().hung_up(&stream, || "gone").after(SHORT, || "there").wait();
+            assert_eq!((other, waiting.is_finished(), stream.is_hung_up().unwrap()), ("there", false, false));
+            drop(peer);
+            assert_eq!(waiting.join().unwrap(), "gone");
+            let jobs = channel::<u32>(1);
+            let while_connected =
+                || Select::new().recv(&jobs.1, Result::unwrap).wait_while_connected(&stream);
+            assert_eq!(while_connected(), None);
+            // It stays so, for one who comes later, with the bytes unread.
+            assert_eq!((wait(&stream).join().unwrap(), stream.is_hung_up().unwrap()), ("gone", true));
+        });
+    }
+}
+
+#[test]
+fn an_end_from_before_the_first_wait_is_seen() {
+    deadline(|| {
+        bast::run(|| {
+            let (stream, peer) = connected();
+            drop(peer);
+            assert_eq!(Select::new().hung_up(&stream, || "gone").after(LONG, || "late").wait(), "gone");
+            let (stream, _peer) = connected();
+            stream.expire();
+            assert_eq!(Select::new().hung_up(&stream, || "over").after(LONG, || "late").wait(), "over");
+        });
+    });
+}
+
+#[test]
 fn a_socket_becomes_readable_and_writable() {
     for count in [1, 2] {
         on_capabilities(count, || {

@@ -63,6 +63,11 @@ impl Readiness {
         self.0 & CLOSED != 0
     }
 
+    /// Whether the peer was seen to have ended its side, or the connection to have failed.
+    pub(crate) fn is_hung_up(self) -> bool {
+        self.0 & (READ_CLOSED | HUNG_UP | ERROR) != 0
+    }
+
     fn has_sticky(self) -> bool {
         self.0 & READ_STICKY != 0
     }

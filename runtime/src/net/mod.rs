@@ -25,6 +25,7 @@
 
 mod direction;
 mod endpoint;
+mod inherited;
 mod listening;
 mod resolve;
 mod socket;
@@ -35,6 +36,7 @@ mod unix;
 mod unshared;
 mod wait;
 
+pub use inherited::{InheritedSocket, inherited_sockets};
 pub use resolve::{ToSocketAddrs, lookup_host, lookup_host_timeout};
 pub use socket::Socket;
 pub use split::{ReadHalf, WriteHalf};

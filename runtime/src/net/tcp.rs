@@ -132,6 +132,15 @@ impl TcpStream {
         readable(self.endpoint.source(), self.endpoint.read(true), probe)
     }
 
+    /// Whether the peer has ended its side, or the connection has failed: one system call, nothing is read, never parks.
+    /// To wait for it there is [`Select::hung_up`](crate::Select::hung_up), which says more about what it means.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn is_hung_up(&self) -> io::Result<bool> {
+        socket::poll_hung_up(self.as_fd())
+    }
+
     /// Reads what is there; `None` if a read would have to wait. Never parks.
     ///
     /// # Errors

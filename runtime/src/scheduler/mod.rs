@@ -7,7 +7,7 @@
 mod capability;
 mod counters;
 pub(crate) mod current;
-mod describe;
+pub(crate) mod describe;
 pub(crate) mod exception;
 mod inbox;
 pub(crate) mod park;

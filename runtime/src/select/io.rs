@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! A socket's readiness, as an arm of a select. It watches: the direction's own user, if there is one, is not disturbed.
+//! A socket's readiness, or the end of its peer, as an arm of a select. It watches: the direction's own user, if there is
+//! one, is not disturbed.
 
 use crate::io_manager::{Direction, Readiness};
 use crate::net::Socket;
@@ -10,9 +11,28 @@ use crate::thread::Token;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+/// What an arm waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    Readable,
+    Writable,
+    /// The peer has ended its side, or the connection has failed.
+    HungUp,
+}
+
+impl Awaited {
+    /// Whose events tell of it.
+    fn direction(self) -> Direction {
+        match self {
+            Awaited::Readable | Awaited::HungUp => Direction::Read,
+            Awaited::Writable => Direction::Write,
+        }
+    }
+}
+
 pub(super) struct IoArm<'a> {
     socket: Socket<'a>,
-    direction: Direction,
+    awaited: Awaited,
     /// As of the last poll.
     seen: Option<Readiness>,
     /// Events of the socket cannot be had.
@@ -21,8 +41,8 @@ pub(super) struct IoArm<'a> {
 }
 
 impl<'a> IoArm<'a> {
-    pub(super) fn new(socket: Socket<'a>, direction: Direction) -> IoArm<'a> {
-        IoArm { socket, direction, seen: None, deaf: false, watched: None }
+    pub(super) fn new(socket: Socket<'a>, awaited: Awaited) -> IoArm<'a> {
+        IoArm { socket, awaited, seen: None, deaf: false, watched: None }
     }
 }
 
@@ -36,14 +56,19 @@ impl Arm for IoArm<'_> {
         if self.deaf || seen.is_closed() || seen.is_expired() {
             return true;
         }
-        if !seen.is_ready(self.direction) {
+        if self.awaited == Awaited::HungUp {
+            // Events alone tell, and never take it back. What came before the registration is told by it.
+            return seen.is_hung_up();
+        }
+        let direction = self.awaited.direction();
+        if !seen.is_ready(direction) {
             return false;
         }
         // Not known, or known from before somebody else read: the kernel decides.
-        let writes = self.direction == Direction::Write;
+        let writes = direction == Direction::Write;
         let ready = socket::poll(source.as_fd(), writes, Some(Duration::ZERO)).unwrap_or(true);
         if !ready {
-            source.object().clear(self.direction, seen);
+            source.object().clear(direction, seen);
         }
         ready
     }
@@ -57,7 +82,7 @@ impl Arm for IoArm<'_> {
 
     fn enter(&mut self, token: Token) -> bool {
         let object = self.socket.source().object();
-        object.watch(self.direction, token);
+        object.watch(self.awaited.direction(), token);
         self.watched = Some(token);
         // An event since the poll woke nobody.
         !self.deaf && self.seen.is_some_and(|seen| object.readiness().same_tick(seen))
@@ -66,7 +91,7 @@ impl Arm for IoArm<'_> {
     /// Never served: readiness is seen by the next poll.
     fn leave(&mut self) -> bool {
         if let Some(token) = self.watched.take() {
-            self.socket.source().object().unwatch(self.direction, token);
+            self.socket.source().object().unwatch(self.awaited.direction(), token);
         }
         false
     }

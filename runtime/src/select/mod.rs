@@ -29,14 +29,13 @@ mod io;
 mod join;
 
 use crate::handle::JoinHandle;
-use crate::io_manager::Direction;
 use crate::net::Socket;
 use crate::scheduler::{self, park};
 use crate::sync::{Arm, MVar, Receiver, RecvError, SendError, Sender, broadcast, oneshot};
 use crate::thread::block::BlockedOn;
 use crate::thread::{Token, Woken};
 use crate::time::deadline_after;
-use io::IoArm;
+use io::{Awaited, IoArm};
 use join::JoinArm;
 use std::cell::Cell;
 use std::fmt;
@@ -158,7 +157,7 @@ impl<'a, R> Select<'a, R> {
     /// # Panics
     /// [`wait`](Select::wait) does on a plain OS thread, which has no io manager.
     pub fn readable(self, socket: impl Into<Socket<'a>>, then: impl FnOnce() -> R + 'a) -> Select<'a, R> {
-        self.arm(IoArm::new(socket.into(), Direction::Read), |()| then())
+        self.arm(IoArm::new(socket.into(), Awaited::Readable), |()| then())
     }
 
     /// The same for room to write.
@@ -166,7 +165,17 @@ impl<'a, R> Select<'a, R> {
     /// # Panics
     /// As [`readable`](Select::readable).
     pub fn writable(self, socket: impl Into<Socket<'a>>, then: impl FnOnce() -> R + 'a) -> Select<'a, R> {
-        self.arm(IoArm::new(socket.into(), Direction::Write), |()| then())
+        self.arm(IoArm::new(socket.into(), Awaited::Writable), |()| then())
+    }
+
+    /// Waits until the peer of a stream has ended its side, or the connection has failed. Bytes that were sent before that
+    /// may still be there to read; ones that arrive do not end the wait. A peer that only shuts down its writing (a
+    /// client of a single request may) looks the same as one that is gone.
+    ///
+    /// # Panics
+    /// As [`readable`](Select::readable).
+    pub fn hung_up(self, socket: impl Into<Socket<'a>>, then: impl FnOnce() -> R + 'a) -> Select<'a, R> {
+        self.arm(IoArm::new(socket.into(), Awaited::HungUp), |()| then())
     }
 
     /// Waits for no longer than `limit` from now. Of several such arms the earliest counts.
@@ -183,6 +192,16 @@ impl<'a, R> Select<'a, R> {
         self.until(None).expect("a select without a limit waits for one of its arms")
     }
 
+    /// As [`wait`](Select::wait), but not for longer than the peer of a stream stays: `None` when it has hung up, as
+    /// [`hung_up`](Select::hung_up) says.
+    ///
+    /// # Panics
+    /// As [`readable`](Select::readable).
+    pub fn wait_while_connected(mut self, socket: impl Into<Socket<'a>>) -> Option<R> {
+        self.arms.push(Box::new(GivesUp(IoArm::new(socket.into(), Awaited::HungUp))));
+        self.until(None)
+    }
+
     /// As [`wait`](Select::wait), for `limit` at the most; `None` after that.
     pub fn wait_timeout(self, limit: Duration) -> Option<R> {
         self.until(Some(deadline_after(limit)))
@@ -191,7 +210,7 @@ impl<'a, R> Select<'a, R> {
     /// Does an operation that is possible now, if there is one. Never waits.
     pub fn try_wait(mut self) -> Option<R> {
         park::interruption_point();
-        self.poll()
+        self.poll().flatten()
     }
 
     fn arm<A: Arm + 'a>(mut self, arm: A, then: impl FnOnce(A::Output) -> R + 'a) -> Select<'a, R> {
@@ -203,10 +222,10 @@ impl<'a, R> Select<'a, R> {
         park::interruption_point();
         loop {
             if let Some(result) = self.poll() {
-                return Some(result);
+                return result;
             }
             match self.park(limit_ns) {
-                Parked::Served(index) => return Some(self.finish(index)),
+                Parked::Served(index) => return self.finish(index),
                 Parked::TimedOut => {
                     let timer =
                         self.timer.filter(|timer| limit_ns.is_none_or(|limit| timer.deadline_ns <= limit));
@@ -218,14 +237,14 @@ impl<'a, R> Select<'a, R> {
     }
 
     /// Tries each arm once.
-    fn poll(&mut self) -> Option<R> {
+    fn poll(&mut self) -> Option<Option<R>> {
         let count = self.arms.len();
         let start = random_below(count);
         let index = (start..count).chain(0..start).find(|&index| self.arms[index].poll())?;
         Some(self.finish(index))
     }
 
-    fn finish(&mut self, index: usize) -> R {
+    fn finish(&mut self, index: usize) -> Option<R> {
         self.arms.swap_remove(index).finish()
     }
 
@@ -271,7 +290,8 @@ trait Choice<R> {
     fn prepare(&mut self);
     fn enter(&mut self, token: Token) -> bool;
     fn leave(&mut self) -> bool;
-    fn finish(self: Box<Self>) -> R;
+    /// The result, if it is one that has any.
+    fn finish(self: Box<Self>) -> Option<R>;
 }
 
 struct Both<A, F> {
@@ -296,8 +316,33 @@ impl<R, A: Arm, F: FnOnce(A::Output) -> R> Choice<R> for Both<A, F> {
         self.arm.leave()
     }
 
-    fn finish(self: Box<Self>) -> R {
-        (self.then)(self.arm.output())
+    fn finish(self: Box<Self>) -> Option<R> {
+        Some((self.then)(self.arm.output()))
+    }
+}
+
+/// An arm that ends the wait without a result.
+struct GivesUp<A>(A);
+
+impl<R, A: Arm> Choice<R> for GivesUp<A> {
+    fn poll(&mut self) -> bool {
+        self.0.poll()
+    }
+
+    fn prepare(&mut self) {
+        self.0.prepare();
+    }
+
+    fn enter(&mut self, token: Token) -> bool {
+        self.0.enter(token)
+    }
+
+    fn leave(&mut self) -> bool {
+        self.0.leave()
+    }
+
+    fn finish(self: Box<Self>) -> Option<R> {
+        None
     }
 }
 

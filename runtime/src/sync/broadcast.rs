@@ -129,6 +129,19 @@ impl<T> Sender<T> {
         Receiver { cell: Arc::clone(&self.cell), received: state.sent }
     }
 
+    /// A further receiver, of what was sent after the first `received` items. Of those it misses what is not kept any
+    /// more; it cannot have received more than were sent.
+    pub fn subscribe_after(&self, received: u64) -> Receiver<T> {
+        let mut state = self.cell.lock();
+        state.receivers += 1;
+        Receiver { cell: Arc::clone(&self.cell), received: received.min(state.sent) }
+    }
+
+    /// How many items were ever sent.
+    pub fn sent(&self) -> u64 {
+        self.cell.lock().sent
+    }
+
     /// How many receivers there are.
     pub fn receivers(&self) -> usize {
         self.cell.lock().receivers
@@ -246,6 +259,12 @@ fn receive_now<T>(state: &mut Guard<'_, T>, slot: &mut Option<Received<T>>, rece
 }
 
 impl<T> Receiver<T> {
+    /// How many items it has behind it since the channel was made, those that it missed as well: the number, from 1
+    /// on, of the item that it received last.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
     /// How many items it has not received yet, those that it has missed as well.
     pub fn len(&self) -> u64 {
         self.cell.lock().sent - self.received

@@ -14,6 +14,7 @@ pub(crate) mod fault;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod inherited;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod modules;

@@ -77,6 +77,11 @@ impl Entry {
         &self.etag
     }
 
+    /// When the file was modified.
+    pub(super) fn modified_unix_seconds(&self) -> u64 {
+        self.modified_unix_seconds
+    }
+
     /// What the conditions of a request are compared with.
     pub(super) fn representation(&self) -> Representation<'_> {
         Representation {

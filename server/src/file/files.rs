@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::conditional::{Conditions, Verdict};
 use super::entry::Entry;
 use super::root::{Missing, Root};
+use crate::coding::{Accepted, Choice, Coding};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::message::{Method, Status};
@@ -24,6 +25,8 @@ pub struct Files {
     root: Root,
     /// What paths begin with that are looked for here; it does not end in a slash.
     prefix: Box<str>,
+    /// Files may have compressed ones beside them.
+    precompressed: bool,
 }
 
 impl Files {
@@ -32,7 +35,7 @@ impl Files {
     /// # Errors
     /// The directory cannot be opened: the message names it.
     pub fn open(root: impl AsRef<Path>) -> io::Result<Files> {
-        Ok(Files { root: Root::open(root)?, prefix: Box::default() })
+        Ok(Files { root: Root::open(root)?, prefix: Box::default(), precompressed: false })
     }
 
     /// Serves them below this path instead of below `/`: with `/static`, the request `/static/a.css` gets the
@@ -42,6 +45,46 @@ impl Files {
     pub fn below(mut self, prefix: &str) -> Files {
         self.prefix = prefix.trim_end_matches('/').into();
         self
+    }
+
+    /// Sends `a.css.br`, `a.css.zst` or `a.css.gz` in place of `a.css` to clients that take it (RFC 9110 §12.5.3), if it
+    /// is there and not older. Both say `Vary: Accept-Encoding`, each has a tag of its own, and conditions and ranges are those of
+    /// what is sent.
+    ///
+    /// Whether there is such a file is asked for each request that could have it; only files that are there are cached.
+    ///
+    /// ```
+    /// use bast_server::Router;
+    /// use bast_server::file::Files;
+    /// # fn main() -> std::io::Result<()> {
+    /// let app = Router::new().mount("/static", Files::open(".")?.precompressed());
+    /// # let _ = app;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn precompressed(mut self) -> Files {
+        self.precompressed = true;
+        self
+    }
+
+    /// The same file in the best coding that the client takes and that is there.
+    fn coded(&self, request: &Request<'_>, target: &str, file: &Entry) -> Option<(Coding, Rc<Entry>)> {
+        let path = target.split('?').next().unwrap_or_default();
+        let index = if path.ends_with('/') { "index.html" } else { "" };
+        let accepted = Accepted::from_fields(request.headers());
+        let mut left = BESIDE.to_vec();
+        while let Choice::Coding(coding) = accepted.choose(left.iter().map(|(coding, _)| *coding)) {
+            let at = left.iter().position(|(known, _)| *known == coding)?;
+            let (_, suffix) = left.remove(at);
+            let name = format!("{path}{index}{suffix}");
+            if let Ok(found) = self.root.find(name.as_bytes())
+                && found.modified_unix_seconds() >= file.modified_unix_seconds()
+            {
+                return Some((coding, found));
+            }
+        }
+        None
     }
 
     fn respond(&self, request: &Request<'_>) -> Response {
@@ -54,15 +97,25 @@ impl Files {
                 return refusal.into_response().with_header("Allow", ALLOWED);
             }
         };
-        let found = match request.subpath().strip_prefix(&*self.prefix) {
+        let target = request.subpath().strip_prefix(&*self.prefix);
+        let found = match target {
             None => Err(Missing::NotFound),
             Some("") => Err(Missing::Directory),
             Some(target) => self.root.find(target.as_bytes()),
         };
+        let verdict =
+            |file: &Entry| Conditions::from_fields(request.headers()).verdict(is_get, &file.representation());
         match found {
+            Ok(file) if self.precompressed => {
+                let content_type = file.content_type();
+                let (coding, file) = match self.coded(request, target.unwrap_or_default(), &file) {
+                    Some((coding, coded)) => (Some(coding), coded),
+                    None => (None, file),
+                };
+                answer_coded(coding, content_type, verdict(&file), file)
+            }
             Ok(file) => {
-                let verdict =
-                    Conditions::from_fields(request.headers()).verdict(is_get, &file.representation());
+                let verdict = verdict(&file);
                 answer(file, verdict)
             }
             Err(missing) => explain(missing, request.path(), request.query()),
@@ -76,6 +129,21 @@ const ALLOWED: &str = "GET, HEAD, OPTIONS";
 impl Handler for Files {
     fn handle(&self, request: &mut Request<'_>) -> Response {
         self.respond(request)
+    }
+}
+
+/// The endings of compressed files, the smaller ones first.
+const BESIDE: &[(Coding, &str)] = &[(Coding::Brotli, ".br"), (Coding::Zstd, ".zst"), (Coding::Gzip, ".gz")];
+
+/// The response with a file for which the client's codings mattered, of this type when it is decoded.
+fn answer_coded(coding: Option<Coding>, content_type: &str, verdict: Verdict, file: Rc<Entry>) -> Response {
+    let has_content = matches!(verdict, Verdict::Whole | Verdict::Part { .. });
+    let response = answer(file, verdict).with_added_header("Vary", "Accept-Encoding");
+    match coding.filter(|_| has_content) {
+        Some(coding) => {
+            response.with_header("Content-Type", content_type).with_header("Content-Encoding", coding.name())
+        }
+        None => response,
     }
 }
 
@@ -146,6 +214,60 @@ mod tests {
         Root::open(scratch.path())
             .and_then(|root| root.find(b"/a.txt").map_err(io::Error::other))
             .expect("a file")
+    }
+
+    #[test]
+    fn what_lies_compressed_beside_a_file_is_sent_to_who_takes_it() {
+        use crate::http1::serve::tests::codes;
+        use crate::middleware::tests::{ask, field};
+        let scratch = Scratch::new();
+        for (name, content) in [
+            ("a.css", "plain"),
+            ("a.css.gz", "by gzip"),
+            ("a.css.br", "by brotli"),
+            ("docs/index.html", "plain index"),
+            ("docs/index.html.zst", "zstd index"),
+            ("stale.js.gz", "old"),
+            ("alone.txt.gz", "x"),
+        ] {
+            scratch.write(name, content.as_bytes());
+        }
+        let old = std::fs::File::open(scratch.path().join("stale.js.gz")).expect("a file");
+        let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        old.set_modified(long_ago).expect("its time is set");
+        scratch.write("stale.js", b"new");
+        let get = |target: &str, fields: &str| {
+            let files = Files::open(scratch.path()).expect("a directory").precompressed();
+            ask(files.below("/s"), &format!("GET /s{target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
+        };
+        for (target, accepts, coding, content) in [
+            ("/a.css", "gzip, br", Some("br"), "by brotli"),
+            ("/a.css?v=1", "gzip", Some("gzip"), "by gzip"),
+            ("/a.css", "gzip, br;q=0.5", Some("gzip"), "by gzip"),
+            ("/a.css", "zstd", None, "plain"),
+            ("/a.css", "zstd, gzip;q=0.1", Some("gzip"), "by gzip"),
+            ("/a.css", "identity, br;q=0.1", None, "plain"),
+            ("/a.css", "", None, "plain"),
+            ("/docs/", "zstd, br", Some("zstd"), "zstd index"),
+            ("/stale.js", "gzip", None, "new"),
+        ] {
+            let output = get(target, &format!("Accept-Encoding: {accepts}\r\n"));
+            assert_eq!(field(&output, "Content-Encoding"), coding, "{target} {accepts}");
+            assert_eq!(field(&output, "Vary"), Some("Accept-Encoding"), "{target} {accepts}");
+            assert!(output.ends_with(&format!("\r\n\r\n{content}")), "{target} {accepts}: {output}");
+            let content_type = field(&output, "Content-Type").expect("a type");
+            assert!(content_type.starts_with("text/"), "{target}: {content_type}");
+        }
+        assert_eq!(codes(&get("/alone.txt", "Accept-Encoding: gzip\r\n")), [404]);
+        let (plain, coded) = (get("/a.css", ""), get("/a.css", "Accept-Encoding: gzip\r\n"));
+        let tag = field(&coded, "ETag").expect("a tag");
+        assert_ne!(Some(tag), field(&plain, "ETag"), "they are different bytes");
+        let again = get("/a.css", &format!("Accept-Encoding: gzip\r\nIf-None-Match: {tag}\r\n"));
+        assert_eq!((codes(&again), field(&again, "Vary")), (vec![304], Some("Accept-Encoding")));
+        assert_eq!(field(&again, "Content-Encoding"), None);
+        let part = get("/a.css", "Accept-Encoding: gzip\r\nRange: bytes=3-\r\n");
+        assert_eq!((codes(&part), field(&part, "Content-Range")), (vec![206], Some("bytes 3-6/7")));
+        assert!(part.ends_with("gzip") && field(&part, "Content-Encoding") == Some("gzip"), "{part}");
     }
 
     fn headers(response: &Response) -> [Option<&str>; 5] {

@@ -49,7 +49,7 @@ impl ResponseHead<'_> {
     ///
     /// A piece whose size is known when this is compiled is a few moves, any other a call of `memcpy`: so those that
     /// most responses have are written as the former.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode(self, out: &mut Vec<u8>) {
         match (self.status, self.content_type) {
             (Status::OK, Some(Cow::Borrowed(media_type))) => {

@@ -15,9 +15,12 @@ pub(crate) const TOO_MANY_FIELDS: Refusal =
 /// Reads the field lines at `at` into `fields`, up to the blank line that ends them, and takes note of what they say of
 /// the message. Returns where the blank line ends.
 ///
+/// In the parser of requests it is part of one loop over the head; as a call, which it would become because responses are read by
+/// it too, it costs 30 instructions more.
+///
 /// # Errors
 /// The refusal to answer with. Of fields that are not complete it may say anything.
-#[inline]
+#[inline(always)]
 pub(crate) fn field_lines(
     bytes: &[u8],
     at: usize,

@@ -14,7 +14,6 @@
 //! The frames below `await_request` are what an idle connection costs: what needs stack is in calls beside it.
 #![forbid(unsafe_code)]
 
-use std::any::Any;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -25,23 +24,25 @@ use crate::buffer::Input;
 use crate::constant::Constant;
 use crate::error::Error;
 use crate::handler::Handler;
+use crate::hooks::FaultKind;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::encode::{Length, ResponseHead};
 use crate::http1::head::{Framing, Head, Refusal, bad};
 use crate::http1::parse::{self, Progress, Scan};
 use crate::http1::persistence::Persistence;
-use crate::http1::preamble;
+use crate::http1::preamble::{self, Preamble};
 use crate::http1::reader::BodyReader;
 use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Status, Version, list};
+use crate::middleware::{log_panic, panic_message};
 use crate::printable::Printable;
 use crate::request::Request;
 use crate::response::{Body, Bytes, FilePart, IntoResponse as _, Response, StreamBody};
 use crate::sent::Extras;
 use crate::settings::Settings;
-use crate::timeout::{Phase, ServerId};
+use crate::timeout::{Patience, Phase, ServerId};
 use crate::upgrade::{Upgrade, Upgraded};
 
 /// What all connections of a server share.
@@ -55,6 +56,8 @@ pub(crate) struct Service {
     pub(crate) server_line: Box<[u8]>,
     /// The server is shutting down: answer what was received, and close.
     pub(crate) draining: AtomicBool,
+    /// While it does: who has connected and sent no request yet may still do so. See Note [patience] in `shutdown.rs`.
+    pub(crate) patient: AtomicBool,
     /// Seconds since 1970, coarsely: for `Date`.
     pub(crate) unix_seconds: fn() -> u64,
 }
@@ -69,13 +72,30 @@ impl Service {
             handler_limit: settings.time_limits.handler,
             server_line: settings.server_line(),
             draining: AtomicBool::new(false),
+            patient: AtomicBool::new(false),
             unix_seconds: bast::time::coarse_unix_seconds,
         }
+    }
+
+    /// Begins to drain.
+    pub(crate) fn drain(&self, patience: Patience) {
+        self.patient.store(patience == Patience::WithTheNew, Ordering::SeqCst);
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on nobody's first request is waited for.
+    pub(crate) fn lose_patience(&self) {
+        self.patient.store(false, Ordering::SeqCst);
     }
 
     fn is_draining(&self) -> bool {
         // Relaxed: the flag carries no data. A connection that misses it is expired by its capability's registry.
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A request that has not come whole by now is not waited for. Acquire: `patient` is set before `draining`.
+    pub(crate) fn is_in_haste(&self) -> bool {
+        self.draining.load(Ordering::Acquire) && !self.patient.load(Ordering::Relaxed)
     }
 }
 
@@ -102,7 +122,8 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     while let Some(mut buffers) = await_request(wire, service, first) {
         first = false;
         loop {
-            match exchange(wire, service, &peer, buffers.input()) {
+            let after = metered(wire, || exchange(wire, service, &peer, buffers.input()));
+            match after {
                 After::Request => {}
                 After::Idle => break,
                 After::Close => return wire.in_phase(Phase::Write, || farewell(wire)),
@@ -134,15 +155,25 @@ pub(crate) fn turn_away(wire: &Wire, service: &Service, refusal: &Refusal) {
     }
 }
 
+/// Tells the connection's meter, if it has one, where a request begins and ends.
+#[inline]
+fn metered(wire: &Wire, exchange: impl FnOnce() -> After) -> After {
+    let Some(meter) = wire.activity().meter() else { return exchange() };
+    meter.begins();
+    let after = exchange();
+    meter.ends();
+    after
+}
+
 /// Waits for the first bytes of a request, holding no buffer meanwhile. `None` where the connection is over.
 fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<Loan<'w>> {
     let transport = wire.activity().transport();
-    wire.activity().enter(Phase::Idle);
+    wire.activity().enter(if first { Phase::New } else { Phase::Idle });
     // A new connection's request is often there already: look before waiting, which takes a registration.
     let mut wait = !first;
     loop {
-        if service.is_draining() {
-            wire.activity().expire();
+        if if first { service.is_in_haste() } else { service.is_draining() } {
+            wire.activity().drain(Patience::Over);
         }
         // The read behind it would wait only after a false alarm. Unlike `try_read` it notes that the socket is
         // drained, so that the next wait begins without a system call.
@@ -163,7 +194,10 @@ fn await_request<'w>(wire: &'w Wire, service: &Service, first: bool) -> Option<L
         match received {
             Ok(0) if nothing => {}
             Ok(0) | Err(_) => return None,
-            Ok(_) => return Some(buffers),
+            Ok(count) => {
+                wire.activity().count_received(count);
+                return Some(buffers);
+            }
         }
     }
 }
@@ -199,6 +233,9 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     let mut response = None;
     let response = call(wire, service, &mut request, &mut response);
     let switches = response.is_upgrade() && may_switch(&request, response);
+    if let Some(meter) = wire.activity().meter() {
+        meter.answers(Some(request.method()), response.status());
+    }
     let extras = request.take_extras();
     let mut conclude = |response| {
         if switches {
@@ -255,7 +292,7 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
             wire.flush().map_err(|_| NoHead::Gone)?;
             wire.activity().enter(Phase::Head);
             waiting = true;
-            if service.is_draining() {
+            if service.is_in_haste() {
                 // Entering a phase takes an expiry back; a head that is not there by now is not waited for.
                 wire.activity().expire();
             }
@@ -263,7 +300,7 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
         match wire.fill(input, 0) {
             Ok(0) => return Err(NoHead::Gone),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && !service.is_draining() => {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && !service.is_in_haste() => {
                 let reason = "request head did not arrive in time";
                 return Err(NoHead::Refused(Refusal { status: Status::REQUEST_TIMEOUT, reason }));
             }
@@ -294,7 +331,7 @@ fn call<'s>(
         }
     }));
     if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
-        log_failure(request, outcome, slot.as_ref());
+        log_failure(wire, request, outcome, slot.as_ref());
         *slot = Some(internal_error());
     }
     slot.as_mut().expect("serve: a handler returned without a response")
@@ -312,27 +349,25 @@ fn within<R>(deadline: Option<Instant>, body: impl FnOnce() -> R) -> Result<R, b
 /// Says in the log why a handler's response is not sent. A kill, and the end of a limit further out, go on unwinding.
 #[cold]
 #[inline(never)]
-fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response: Option<&Response>) {
+fn log_failure(
+    wire: &Wire,
+    request: &Request<'_>,
+    outcome: std::thread::Result<()>,
+    response: Option<&Response>,
+) {
     let (method, path) = (request.method(), request.path());
     match outcome {
         Ok(()) => {
             let fault = response.and_then(Response::fault).unwrap_or_default();
             log::error!("{method} {path:?}: {fault}");
+            wire.activity().failed(FaultKind::Faulty, &fault);
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => {
-            log::error!("{method} {path:?}: handler panicked: {:?}", panic_message(&*payload));
+            log_panic(request, &*payload);
+            wire.activity().failed(FaultKind::Panicked, &panic_message(&*payload));
         }
     }
-}
-
-/// What a panic said.
-fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 #[cold]
@@ -344,6 +379,10 @@ fn internal_error() -> Response {
 #[cold]
 fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
     log::debug!("refused a request: {}: {}", refusal.status, refusal.reason);
+    wire.activity().failed(FaultKind::Refused(refusal.status), &refusal.reason);
+    if let Some(meter) = wire.activity().meter() {
+        meter.answers(None, refusal.status);
+    }
     let mut response =
         Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);
     let answer = Answer { head_at: 0, version: Version::Http11, asked: Persistence::Close, head_only: false };
@@ -486,14 +525,18 @@ fn switch(
 fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, received: Vec<u8>) {
     wire.activity().enter(Phase::Upgraded);
     if service.is_draining() {
-        wire.activity().drain();
+        wire.activity().drain(Patience::Over);
     }
     let Upgrade { protocol, serve } = *upgrade;
     let (upgraded, closer) = Upgraded::new(wire.share_activity(), received);
     match bast::catch_unwind(AssertUnwindSafe(|| serve(upgraded))) {
         Ok(()) => {}
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
-        Err(payload) => log::error!("{protocol:?}: panicked: {:?}", panic_message(&*payload)),
+        Err(payload) => {
+            let message = panic_message(&*payload);
+            log::error!("{protocol:?}: panicked: {message:?}");
+            wire.activity().failed(FaultKind::Panicked, &message);
+        }
     }
     if closer.take_back() {
         linger(wire, service, wire.borrow_buffers().input());
@@ -561,8 +604,9 @@ fn another_head_received(wire: &Wire, service: &Service, input: &mut Input, body
         let position = input.position();
         let received =
             input.fill(position, |room| Ok(wire.activity().transport().try_read(room)?.unwrap_or(0)));
-        if !matches!(received, Ok(1..)) {
-            return false;
+        match received {
+            Ok(count @ 1..) => wire.activity().count_received(count),
+            _ => return false,
         }
     }
 }
@@ -578,12 +622,19 @@ const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
 /// Composes the response, which is no stream, and sends it as far as it does not fit into what may be held.
 #[inline]
 fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> io::Result<()> {
+    if let Some(constant) = response.constant()
+        && !form.without_body
+    {
+        compose_apart(wire, service, form, response, Some(constant));
+        return Ok(());
+    }
     let mut output = wire.output();
     let mark = output.bytes.len();
-    let prepared = if form.without_body { None } else { response.constant() };
-    compose(&mut output.bytes, service, form, response, prepared.map(Constant::rest));
-    wire.begin_body(&output, response.status(), prepared.map_or(0, |constant| constant.body().len()));
-    if form.without_body || prepared.is_some() {
+    preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
+        head_of(response, form, preamble).encode(&mut output.bytes);
+    });
+    wire.begin_body(&output, response.status(), 0);
+    if form.without_body {
         return Ok(());
     }
     if let Body::Bytes(bytes) = response.body()
@@ -596,30 +647,38 @@ fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> 
     send_body(wire, service, form, response, mark)
 }
 
-/// Appends the head of the response, whose end may be prepared, together with the body.
-#[inline]
-fn compose(
-    output: &mut Vec<u8>,
+/// Composes the head of a stream, or all of a constant. Apart from the others, whose heads are composed in place: if both shared a
+/// function, that would be several calls and 80 instructions for each response.
+#[inline(never)]
+fn compose_apart(
+    wire: &Wire,
     service: &Service,
     form: Form,
     response: &Response,
-    prepared: Option<&[u8]>,
+    constant: Option<&Constant>,
 ) {
+    let mut output = wire.output();
     preamble::with(service.id, &service.server_line, (service.unix_seconds)(), |preamble| {
-        let head = ResponseHead {
-            status: response.status(),
-            preamble,
-            header_lines: response.headers().lines(),
-            content_type: response.headers().content_type(),
-            length: form.length,
-            version: form.version,
-            persistence: form.persistence,
-        };
-        match prepared {
-            None => head.encode(output),
-            Some(rest) => head.encode_before(rest, output),
+        let head = head_of(response, form, preamble);
+        match constant {
+            Some(constant) => head.encode_before(constant.rest(), &mut output.bytes),
+            None => head.encode(&mut output.bytes),
         }
     });
+    wire.begin_body(&output, response.status(), constant.map_or(0, |constant| constant.body().len()));
+}
+
+#[inline(always)]
+fn head_of<'a>(response: &'a Response, form: Form, preamble: &'a mut Preamble) -> ResponseHead<'a> {
+    ResponseHead {
+        status: response.status(),
+        preamble,
+        header_lines: response.headers().lines(),
+        content_type: response.headers().content_type(),
+        length: form.length,
+        version: form.version,
+        persistence: form.persistence,
+    }
 }
 
 /// Sends the body behind a head that was composed from `mark` on.
@@ -716,10 +775,7 @@ fn send_stream(
         // Behind the head of the response it would be too late to ask for the body.
         reader.ask()?;
     }
-    let mut output = wire.output();
-    compose(&mut output.bytes, service, form, response, None);
-    wire.begin_body(&output, response.status(), 0);
-    drop(output);
+    compose_apart(wire, service, form, response, None);
     let wants_trailers = accepts_trailers(&reader.input.head, reader.input.since(answer.head_at));
     let Body::Stream(stream) = response.take_body() else { unreachable!("serve: another body as a stream") };
     let Some(mut writer) = BodyWriter::new(wire, form.length, wants_trailers) else { return Ok(()) };
@@ -735,16 +791,19 @@ fn send_stream(
         wire.activity().transport().reset_on_close();
     }
     match produced {
-        Ok(Ok(())) => {
-            writer.finish().inspect_err(|_| log::error!("a response body was shorter than announced"))
-        }
+        Ok(Ok(())) => writer.finish().inspect_err(|error| {
+            log::error!("a response body was shorter than announced");
+            wire.activity().failed(FaultKind::BrokenOff, error);
+        }),
         Ok(Err(error)) => {
             log::warn!("a response was broken off: {}", Printable(&error));
+            wire.activity().failed(FaultKind::BrokenOff, &error);
             Err(error)
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(_) => {
             log::error!("a response was broken off: its producer panicked");
+            wire.activity().failed(FaultKind::BrokenOff, &"its producer panicked");
             Err(io::ErrorKind::Other.into())
         }
     }

@@ -25,6 +25,23 @@ pub struct BodyWriter<'w> {
     framing: Framing,
     /// The lines to send behind the body, where the client wants any.
     trailers: Option<String>,
+    /// What is written goes through this first.
+    encoder: Option<Box<dyn Encode>>,
+}
+
+/// A content coding at work: takes plain bytes, and leaves coded ones in its output.
+pub(crate) trait Encode {
+    /// Takes all of the bytes.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the output such that all that was written can be decoded from it.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Ends the content.
+    fn finish(&mut self) -> io::Result<()>;
+
+    /// What is to be sent; whoever sends it empties it.
+    fn output(&mut self) -> &mut Vec<u8>;
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +62,7 @@ impl<'w> BodyWriter<'w> {
             Length::UntilClose => Framing::UntilClose,
         };
         let trailers = (wants_trailers && length == Length::Chunked).then(String::new);
-        Some(BodyWriter { wire, framing, trailers })
+        Some(BodyWriter { wire, framing, trailers, encoder: None })
     }
 
     /// Adds a field that is sent behind the body: a checksum or a signature, say, that is known only when all was written
@@ -80,6 +97,48 @@ impl<'w> BodyWriter<'w> {
             [name, ": ", value, "\r\n"].into_iter().for_each(|part| lines.push_str(part));
         }
         Ok(())
+    }
+
+    /// Sends what is written from now on through a content coding, up to [`end_encoding`](BodyWriter::end_encoding).
+    #[cfg_attr(not(feature = "gzip"), expect(dead_code, reason = "no coding is there"))]
+    pub(crate) fn encode_by(&mut self, encoder: Box<dyn Encode>) {
+        self.encoder = Some(encoder);
+    }
+
+    /// Ends the coded content, and sends the rest of it.
+    #[cfg_attr(not(feature = "gzip"), expect(dead_code, reason = "no coding is there"))]
+    pub(crate) fn end_encoding(&mut self) -> io::Result<()> {
+        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
+        encoder.finish()?;
+        self.send_output(&mut *encoder)
+    }
+
+    /// Lets the encoder work, and sends what it has for it. After a failure there is none any more: nothing would make sense.
+    #[inline(never)]
+    fn encode(
+        &mut self,
+        mut encoder: Box<dyn Encode>,
+        work: impl FnOnce(&mut dyn Encode) -> io::Result<()>,
+    ) -> io::Result<()> {
+        work(&mut *encoder)?;
+        self.send_output(&mut *encoder)?;
+        self.encoder = Some(encoder);
+        Ok(())
+    }
+
+    fn send_output(&mut self, encoder: &mut dyn Encode) -> io::Result<()> {
+        let output = encoder.output();
+        let mut rest = &output[..];
+        while !rest.is_empty() {
+            let count = self.write_plain(rest)?;
+            rest = &rest[count..];
+        }
+        output.clear();
+        Ok(())
+    }
+
+    pub(crate) fn wire(&self) -> &'w Wire {
+        self.wire
     }
 
     /// Ends the body.
@@ -154,8 +213,8 @@ impl<'w> BodyWriter<'w> {
     }
 }
 
-impl io::Write for BodyWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl BodyWriter<'_> {
+    fn write_plain(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
@@ -166,8 +225,21 @@ impl io::Write for BodyWriter<'_> {
             self.pass([bytes].into_iter(), bytes.len())
         }
     }
+}
+
+impl io::Write for BodyWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.encoder.take() {
+            None => self.write_plain(bytes),
+            Some(encoder) => self.encode(encoder, |encoder| encoder.write(bytes)).map(|()| bytes.len()),
+        }
+    }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.encoder.is_some() {
+            let first = parts.iter().find(|part| !part.is_empty());
+            return first.map_or(Ok(0), |part| self.write(part));
+        }
         let count = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
         if count >= HELD_BYTES_MAX && self.owed(count)? == count {
             return self.pass(parts.iter().map(|part| &**part), count);
@@ -190,6 +262,9 @@ impl io::Write for BodyWriter<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if let Some(encoder) = self.encoder.take() {
+            self.encode(encoder, |encoder| encoder.flush())?;
+        }
         self.wire.flush()
     }
 }

@@ -16,8 +16,10 @@ use std::rc::Rc;
 use bast::fs::File;
 
 use crate::buffer::{Buffers, Input};
+use crate::hooks::FaultKind;
 use crate::http1::encode;
 use crate::message::Status;
+use crate::proxy::Proxied;
 use crate::sent::Outcome;
 use crate::timeout::{Activity, Phase};
 
@@ -29,6 +31,8 @@ pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
 pub(crate) struct Wire {
     activity: Rc<Activity>,
     output: RefCell<Output>,
+    /// Whom a proxy speaks for on this connection.
+    proxied: Option<Box<Proxied>>,
     /// The response that was begun last: its status, and where in all bytes its body begins.
     begun: Cell<(Option<Status>, u64)>,
 }
@@ -63,7 +67,16 @@ impl Output {
 
 impl Wire {
     pub(crate) fn new(activity: Rc<Activity>) -> Wire {
-        Wire { activity, output: RefCell::default(), begun: Cell::new((None, 0)) }
+        Wire { activity, output: RefCell::default(), proxied: None, begun: Cell::new((None, 0)) }
+    }
+
+    /// The same stream, which a proxy made if it said so.
+    pub(crate) fn behind(self, proxied: Option<Box<Proxied>>) -> Wire {
+        Wire { proxied, ..self }
+    }
+
+    pub(crate) fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.as_deref()
     }
 
     pub(crate) fn activity(&self) -> &Activity {
@@ -170,7 +183,7 @@ impl Wire {
         });
         unsent.finish();
         output.failed = sent.is_err();
-        sent
+        sent.inspect_err(|error| self.write_failed(error))
     }
 
     /// Sends the output and what `body` has besides. Interrupted, that cannot be taken up again.
@@ -183,7 +196,17 @@ impl Wire {
         let sent = self.in_phase(Phase::Write, || body(&output.bytes));
         output.failed = sent.is_err();
         output.bytes.clear();
-        sent
+        sent.inspect_err(|error| self.write_failed(error))
+    }
+
+    #[cold]
+    fn write_failed(&self, error: &io::Error) {
+        let kind = match error.kind() {
+            // Of a file that was to be sent.
+            io::ErrorKind::UnexpectedEof => FaultKind::BrokenOff,
+            kind => FaultKind::Write(kind),
+        };
+        self.in_phase(Phase::Write, || self.activity.failed(kind, error));
     }
 
     /// The kernel takes 1,024 slices (IOV_MAX) at a time; the transport gives it no more.

@@ -174,6 +174,12 @@ impl TlsStream {
         }
     }
 
+    /// Before the handshake only: a session gives nothing back.
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        assert!(self.session.get().is_none(), "tls: a look into a session");
+        self.tcp.peek(buffer)
+    }
+
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(session) = self.session.get() else { return self.tcp.unshared().read(buffer) };
         loop {

@@ -138,6 +138,11 @@ impl From<&Rc<Twin>> for Transport {
 
 /// What `Transport` asks for.
 impl Twin {
+    /// The end of the script is no end of the client: it still waits for its answer.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.expired.get()
+    }
+
     pub(super) fn wait_readable(&self) -> io::Result<()> {
         if self.script.borrow().is_empty() && (self.silent.get() || self.expired.get()) {
             return Err(io::ErrorKind::TimedOut.into());
@@ -150,6 +155,15 @@ impl Twin {
             Ok(count) => Ok(Some(count)),
             Err(_) => Ok(None),
         }
+    }
+
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait_readable()?;
+        let script = self.script.borrow();
+        let Some(part) = script.front() else { return Ok(0) };
+        let count = part.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&part[..count]);
+        Ok(count)
     }
 
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {

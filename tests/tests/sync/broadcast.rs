@@ -95,3 +95,21 @@ fn a_killed_receiver_takes_nothing_from_the_others() {
         assert_eq!(rx.recv(), Ok("all"));
     });
 }
+
+#[test]
+fn a_receiver_may_begin_with_any_item_that_is_kept() {
+    deadline(|| {
+        let (tx, keeper) = broadcast::channel(3);
+        (1..=5).for_each(|n| assert_eq!(tx.send(n), Ok(1)));
+        assert_eq!((tx.sent(), keeper.received()), (5, 0));
+        let mut at_third = tx.subscribe_after(3);
+        assert_eq!((at_third.recv(), at_third.received()), (Ok(4), 4));
+        let mut too_late = tx.subscribe_after(0);
+        assert_eq!((too_late.recv(), too_late.received()), (Err(RecvError::Lagged(2)), 2));
+        assert_eq!((too_late.recv(), too_late.received()), (Ok(3), 3));
+        let mut from_the_future = tx.subscribe_after(100);
+        assert_eq!((from_the_future.received(), from_the_future.len()), (5, 0));
+        tx.send(6).unwrap();
+        assert_eq!(from_the_future.recv(), Ok(6));
+    });
+}

@@ -234,6 +234,13 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, write: bool, limit: Option<Duration>) -> 
     poll_entries(&mut [libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }], limit)
 }
 
+/// Whether the peer has ended its side, or the connection has failed. Does not wait.
+pub(crate) fn poll_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    // What says that it failed is reported unasked (poll(2)).
+    let entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    poll_entries(&mut [entry], Some(Duration::ZERO))
+}
+
 /// The same until one of several can be read.
 pub(crate) fn poll_readable(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let entry = |fd: &BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };

@@ -22,6 +22,9 @@ pub(crate) const MULTICAST_LOOP_V4: SocketOption =
     SocketOption { level: libc::IPPROTO_IP, name: libc::IP_MULTICAST_LOOP };
 pub(crate) const MULTICAST_LOOP_V6: SocketOption =
     SocketOption { level: libc::IPPROTO_IPV6, name: libc::IPV6_MULTICAST_LOOP };
+pub(crate) const TYPE: SocketOption = SocketOption { level: libc::SOL_SOCKET, name: libc::SO_TYPE };
+pub(crate) const DOMAIN: SocketOption = SocketOption { level: libc::SOL_SOCKET, name: libc::SO_DOMAIN };
+pub(crate) const LISTENS: SocketOption = SocketOption { level: libc::SOL_SOCKET, name: libc::SO_ACCEPTCONN };
 const ERROR: SocketOption = SocketOption { level: libc::SOL_SOCKET, name: libc::SO_ERROR };
 
 pub(crate) fn set(fd: BorrowedFd<'_>, option: SocketOption, value: i32) -> io::Result<()> {

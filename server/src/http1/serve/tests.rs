@@ -27,6 +27,7 @@ pub(crate) fn service(handler: impl Handler) -> Service {
         handler_limit: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
+        patient: AtomicBool::new(false),
         unix_seconds: || 784_111_777,
     }
 }

@@ -1,0 +1,73 @@
+//! A chat over WebSockets: what anybody says everybody hears. `cargo run --release --bin chat [IP:PORT]`
+//!
+//! A message is framed once, whoever hears it: [`Prepared`] is shared by all. One who cannot keep up is sent away instead of
+//! slowing the others down.
+#![forbid(unsafe_code)]
+
+use std::io;
+
+use bast::sync::broadcast::{self, RecvError};
+use bast_server::websocket::{CloseCode, Options, Prepared, Sender};
+use bast_server::{Request, Response, Router, Server};
+
+/// How many messages one may be behind.
+const BEHIND_MAX: usize = 256;
+
+const OPTIONS: Options = Options { message_bytes_max: 4 << 10, ..Options::DEFAULT };
+
+fn main() -> io::Result<()> {
+    let server = Server::bind(std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned()))?;
+    println!("http://{}/", server.local_addr()?);
+    let (room, _) = broadcast::channel(BEHIND_MAX);
+    let app = Router::new()
+        .get("/", |_: &mut Request| Response::html(PAGE))
+        .get("/chat", move |request: &mut Request| enter(request, room.clone()));
+    server.serve(app)
+}
+
+fn enter(request: &Request, room: broadcast::Sender<Prepared>) -> Response {
+    OPTIONS.upgrade(request, move |socket| {
+        let (mut receiver, sender) = socket.split();
+        let said = room.subscribe();
+        // One thread hears and the other speaks; both park, on this core.
+        let hearing = bast::spawn_local(move || hear(said, sender));
+        while let Some(message) = receiver.recv() {
+            if let Some(text) = message.as_text() {
+                let _ = room.send(Prepared::text(text)); // an error is that nobody is there
+            }
+        }
+        hearing.thread().kill();
+    })
+}
+
+fn hear(mut said: broadcast::Receiver<Prepared>, mut sender: Sender) -> io::Result<()> {
+    loop {
+        match said.recv() {
+            Ok(message) => sender.send_prepared(&message)?,
+            Err(RecvError::Lagged(_)) => return sender.close(CloseCode::TRY_AGAIN_LATER, "too slow"),
+            Err(RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+const PAGE: &str = r#"<!doctype html>
+<meta charset="utf-8">
+<title>Chat</title>
+<ul id="said"></ul>
+<form id="form"><input id="text" autocomplete="off" autofocus><button>Say</button></form>
+<script>
+const socket = new WebSocket(location.href.replace(/^http/, "ws") + "chat");
+const show = text => {
+  const item = document.createElement("li");
+  item.textContent = text;
+  said.append(item);
+};
+socket.onmessage = event => show(event.data);
+socket.onclose = event => show(`closed: ${event.code} ${event.reason}`);
+form.onsubmit = event => {
+  event.preventDefault();
+  socket.send(text.value);
+  text.value = "";
+};
+</script>
+"#;

@@ -1,0 +1,48 @@
+//! A server that can be replaced while it serves: SIGHUP starts the program anew, which takes over, and this process ends
+//! when it has answered its last request.
+//!
+//! ```text
+//! cargo run --bin handover -- /tmp/hello.socket 127.0.0.1:8080 &
+//! kill -HUP %1      # as often as you like, under load
+//! ```
+//! Under systemd it serves the socket that it was started with.
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::io;
+use std::process::{self, Command};
+
+use bast::signal::{Signal, Signals};
+use bast_server::{Request, Server};
+
+fn main() -> io::Result<()> {
+    let mut arguments = env::args().skip(1);
+    let (Some(path), Some(address)) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: handover PATH ADDRESS");
+        process::exit(2);
+    };
+    let server = match Server::take_over(&path)? {
+        Some(server) => server,
+        None => match Server::from_env()? {
+            Some(server) => server,
+            None => Server::bind(address)?,
+        },
+    };
+    println!("process {} serves http://{}", process::id(), server.local_addr()?);
+    let hang_ups = Signals::new([Signal::HangUp])?;
+    bast::run(move || {
+        bast::spawn(move || {
+            for _ in &hang_ups {
+                if let Err(error) = start_successor() {
+                    eprintln!("no successor: {error}");
+                }
+            }
+        });
+        server.hand_over_at(path).serve(|_: &mut Request| format!("{}\n", process::id()))
+    })
+}
+
+/// Starts this program again, with the same arguments. Nobody waits for it: it is to live longer.
+fn start_successor() -> io::Result<()> {
+    Command::new(env::current_exe()?).args(env::args_os().skip(1)).spawn().map(drop)
+}

@@ -1,0 +1,145 @@
+//! Lines that wait to be written, and the OS thread that writes them.
+//!
+//! A line is copied under a lock that is held for the copy alone, on all sides; nobody waits for the sink but the journal's own
+//! thread, which is an OS thread because sinks block. While there are no lines it sleeps without a limit: an idle server makes
+//! no wake-ups.
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Lines are written when so much has come together; also what the buffers hold from the beginning.
+pub(super) const FULL_BYTES: usize = 64 << 10;
+
+/// Lines wait no longer than this.
+const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+
+/// Beyond this, lines are lost: a sink that stands still must not eat the memory.
+pub(super) const HELD_BYTES_MAX: usize = 4 << 20;
+
+const _: () = assert!(FULL_BYTES < HELD_BYTES_MAX);
+
+pub(super) struct Journal {
+    shared: Arc<Shared>,
+    writer: Mutex<Writer>,
+}
+
+enum Writer {
+    Waits(Box<dyn Write + Send>),
+    Runs(JoinHandle<()>),
+    /// Its thread could not be started.
+    Failed,
+}
+
+struct Shared {
+    lines: Mutex<Lines>,
+    /// The first line has come, the buffer is full, or this is the end.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    lost: u64,
+    is_over: bool,
+}
+
+/// No panic happens under these locks, so a poisoned one is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Journal {
+    pub(super) fn new(sink: Box<dyn Write + Send>) -> Journal {
+        let lines = Lines { bytes: Vec::with_capacity(FULL_BYTES), ..Lines::default() };
+        let shared = Arc::new(Shared { lines: Mutex::new(lines), changed: Condvar::new() });
+        Journal { shared, writer: Mutex::new(Writer::Waits(sink)) }
+    }
+
+    /// Starts the thread unless it runs.
+    pub(super) fn start(&self) -> io::Result<()> {
+        let mut writer = lock(&self.writer);
+        if let Writer::Waits(_) = &*writer {
+            let Writer::Waits(mut sink) = mem::replace(&mut *writer, Writer::Failed) else {
+                unreachable!("journal: a sink that was there is gone")
+            };
+            let shared = Arc::clone(&self.shared);
+            let thread = thread::Builder::new().name("access log".into());
+            *writer = Writer::Runs(thread.spawn(move || shared.write_to(&mut *sink))?);
+        }
+        Ok(())
+    }
+
+    /// Leaves a line to be written. Neither waits nor panics.
+    pub(super) fn append(&self, line: &[u8]) {
+        let is_first = bast::no_park(|| self.shared.append(line));
+        if is_first {
+            // Servers have started it before; handlers that are called otherwise have not.
+            if let Err(error) = self.start() {
+                log::error!("the access log's thread cannot be started: {error}");
+            }
+            self.shared.changed.notify_one();
+        }
+    }
+}
+
+/// Writes what is left.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        lock(&self.shared.lines).is_over = true;
+        self.shared.changed.notify_one();
+        if let Writer::Runs(thread) = mem::replace(&mut *lock(&self.writer), Writer::Failed) {
+            // Its panic was told by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Returns whether the writer has to be told.
+    fn append(&self, line: &[u8]) -> bool {
+        let mut lines = lock(&self.lines);
+        let before = lines.bytes.len();
+        if before + line.len() > HELD_BYTES_MAX {
+            lines.lost += 1;
+            return false;
+        }
+        lines.bytes.extend_from_slice(line);
+        before == 0 || (before < FULL_BYTES && lines.bytes.len() >= FULL_BYTES)
+    }
+
+    fn write_to(&self, sink: &mut dyn Write) {
+        let mut taken = Vec::with_capacity(FULL_BYTES);
+        loop {
+            let (lost, is_over) = self.take(&mut taken);
+            if lost > 0 {
+                log::error!("the access log is too slow: {lost} lines were lost");
+            }
+            if let Err(error) = sink.write_all(&taken).and_then(|()| sink.flush()) {
+                log::error!("the access log cannot be written: {error}");
+            }
+            taken.clear();
+            // What one burst needed is not kept for ever.
+            taken.shrink_to(FULL_BYTES);
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Waits for lines, and then for more of them; exchanges the buffers. Returns how many were lost, and whether no more
+    /// will come.
+    fn take(&self, taken: &mut Vec<u8>) -> (u64, bool) {
+        let lines = lock(&self.lines);
+        let is_empty = |lines: &mut Lines| lines.bytes.is_empty() && !lines.is_over;
+        let lines = self.changed.wait_while(lines, is_empty).unwrap_or_else(PoisonError::into_inner);
+        let is_short = |lines: &mut Lines| lines.bytes.len() < FULL_BYTES && !lines.is_over;
+        let waited = self.changed.wait_timeout_while(lines, FLUSH_PERIOD, is_short);
+        let (mut lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        mem::swap(&mut lines.bytes, taken);
+        (mem::take(&mut lines.lost), lines.is_over)
+    }
+}
