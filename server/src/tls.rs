@@ -38,6 +38,8 @@ use std::sync::Arc;
 
 pub use rustls;
 
+pub use crate::transport::tls::Secured;
+
 use rustls::ServerConfig;
 
 use crate::hooks::FaultKind;

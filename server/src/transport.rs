@@ -27,6 +27,15 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    /// How the stream is secured; `None` where it is not.
+    #[cfg(feature = "tls")]
+    pub(crate) fn secured(&self) -> Option<tls::Secured> {
+        match self {
+            Transport::Tls(tls) => tls.secured(),
+            _ => None,
+        }
+    }
+
     /// Waits until a read would not block.
     #[inline]
     pub(crate) fn wait_readable(&self) -> io::Result<()> {

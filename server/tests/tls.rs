@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bast_server::tls::rustls::pki_types::pem::PemObject as _;
 use bast_server::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use bast_server::tls::rustls::server::WebPkiClientVerifier;
 use bast_server::tls::rustls::version::{TLS12, TLS13};
 use bast_server::tls::rustls::{
     self, AlertDescription, ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
@@ -34,20 +35,28 @@ fn certificate() -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(include_bytes!("tls/certificate.pem")).expect("a certificate")
 }
 
-fn server_config() -> Arc<ServerConfig> {
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/key.pem")).expect("a key");
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate()], key);
-    Arc::new(config.expect("they belong together"))
+fn key() -> PrivateKeyDer<'static> {
+    PrivateKeyDer::from_pem_slice(include_bytes!("tls/key.pem")).expect("a key")
+}
+
+/// Whoever knows the certificate knows who has it.
+fn roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate()).expect("a root");
+    roots
 }
 
 fn start(settings: Settings, handler: impl Handler) -> Running {
-    serve(Server::bind("127.0.0.1:0").expect("bind").with(settings).tls(server_config()), handler)
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate()], key());
+    start_with(config.expect("they belong together"), settings, handler)
+}
+
+fn start_with(config: ServerConfig, settings: Settings, handler: impl Handler) -> Running {
+    serve(Server::bind("127.0.0.1:0").expect("bind").with(settings).tls(Arc::new(config)), handler)
 }
 
 fn client_config(version: &'static SupportedProtocolVersion) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate()).expect("a root");
-    ClientConfig::builder_with_protocol_versions(&[version]).with_root_certificates(roots).with_no_client_auth()
+    ClientConfig::builder_with_protocol_versions(&[version]).with_root_certificates(roots()).with_no_client_auth()
 }
 
 fn session(config: ClientConfig) -> ClientConnection {
@@ -125,6 +134,29 @@ fn http_1_1_is_agreed_upon_and_nothing_else() {
     let told = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     let expected = rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol);
     assert_eq!(told, Some(&expected), "{error}");
+}
+
+#[test]
+fn a_handler_sees_how_its_connection_is_secured_and_who_the_client_is() {
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots())).build().expect("a verifier");
+    let config = ServerConfig::builder().with_client_cert_verifier(verifier);
+    let config = config.with_single_cert(vec![certificate()], key()).expect("they belong together");
+    let server = start_with(config, settings(), |request: &mut Request<'_>| {
+        let secured = request.secured().expect("a session");
+        let is_known = secured.client_certificates == [certificate()];
+        format!("{:?} {:?} {is_known}", secured.version, secured.server_name)
+    });
+    let config = ClientConfig::builder().with_root_certificates(roots());
+    let config = config.with_client_auth_cert(vec![certificate()], key()).expect("they belong together");
+    let mut client = secured(server.connect(), config);
+    assert_eq!(client.get("/").body, "Some(TLSv1_3) Some(\"localhost\") true");
+    let error = connect(&server).stream.read(&mut [0]).expect_err("a certificate is missing");
+    let told = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    let expected = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+    assert_eq!(told, Some(&expected), "{error}");
+    // Without TLS there is nothing to see.
+    let plain = support::start(settings(), |request: &mut Request<'_>| request.secured().is_none().to_string());
+    assert_eq!(plain.connect().get("/").body, "true");
 }
 
 #[test]

@@ -31,7 +31,8 @@ use std::time::Duration;
 
 use bast::fs::File;
 use bast::net::TcpStream;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::CertificateDer;
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection, SupportedCipherSuite};
 
 use crate::printable::Printable;
 
@@ -54,6 +55,21 @@ pub(crate) struct TlsStream {
     is_drained: Cell<bool>,
     /// The peer is to see that something is missing.
     is_torn: Cell<bool>,
+}
+
+/// How a connection is secured, and who is at its other end: [`Request::secured`](crate::Request::secured).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Secured {
+    /// TLS 1.3 or 1.2.
+    pub version: Option<ProtocolVersion>,
+    /// The ciphers agreed upon.
+    pub cipher_suite: Option<SupportedCipherSuite>,
+    /// The name of the server that the client asked for (SNI, RFC 6066 §3), in lower case. Not compared with `Host`.
+    pub server_name: Option<String>,
+    /// The client's own certificate and those that lead to one that the server knows; none unless the configuration
+    /// asks for them. They were verified by its [`ClientCertVerifier`](rustls::server::danger::ClientCertVerifier).
+    pub client_certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Why there is no session.
@@ -110,7 +126,6 @@ impl TlsStream {
     ///
     /// # Errors
     /// There is none. After [`NoSession::PlainHttp`] the stream is plain still.
-    #[inline(never)]
     pub(crate) fn handshake(&self, config: Arc<ServerConfig>) -> Result<(), NoSession> {
         let mut piece = Piece::take();
         let count = self.tcp.unshared().read(piece.room())?;
@@ -121,17 +136,21 @@ impl TlsStream {
             Some(first) if first.is_ascii_uppercase() => return Err(NoSession::PlainHttp),
             Some(_) => {}
         }
-        let connection = ServerConnection::new(config).map_err(invalid)?;
-        let session = self.session.get_or_init(|| RefCell::new(connection));
-        self.decrypt(session, piece)?;
+        let session = apart(|| {
+            let session = ServerConnection::new(config).map_err(invalid)?;
+            io::Result::Ok(self.session.get_or_init(|| RefCell::new(session)))
+        })?;
+        apart(|| self.decrypt(session, piece))?;
         loop {
             self.send(session)?;
             if !with(session, |session| session.is_handshaking()) {
                 return Ok(());
             }
-            if self.receive(session)? == 0 {
+            let piece = self.receive()?;
+            if piece.is_empty() {
                 return Err(NoSession::Gone(io::ErrorKind::UnexpectedEof.into()));
             }
+            apart(|| self.decrypt(session, piece))?;
         }
     }
 
@@ -153,6 +172,16 @@ impl TlsStream {
 
 /// What `Transport` asks for.
 impl TlsStream {
+    pub(super) fn secured(&self) -> Option<Secured> {
+        let session = self.session.get()?;
+        Some(with(session, |session| Secured {
+            version: session.protocol_version(),
+            cipher_suite: session.negotiated_cipher_suite(),
+            server_name: session.server_name().map(str::to_owned),
+            client_certificates: session.peer_certificates().unwrap_or_default().to_vec(),
+        }))
+    }
+
     pub(super) fn wait_readable(&self) -> io::Result<()> {
         if self.session.get().is_some_and(|session| self.has_input(session)) {
             return Ok(());
@@ -186,7 +215,8 @@ impl TlsStream {
             if let Some(count) = self.take(session, buffer)? {
                 return Ok(count);
             }
-            self.receive(session)?;
+            let piece = self.receive()?;
+            self.decrypt(session, piece)?;
         }
     }
 
@@ -298,8 +328,8 @@ impl TlsStream {
         }
     }
 
-    /// Waits for bytes and gives them to the session. Returns how many; 0 at the end of the stream.
-    fn receive(&self, session: &Session) -> io::Result<usize> {
+    /// Waits for bytes for the session; none are the end of the stream.
+    fn receive(&self) -> io::Result<Piece> {
         if self.is_drained.take() {
             self.tcp.wait_readable()?;
         }
@@ -307,8 +337,7 @@ impl TlsStream {
         let count = self.tcp.unshared().read(piece.room())?;
         self.is_drained.set(count < PIECE_BYTES);
         piece.received(count);
-        self.decrypt(session, piece)?;
-        Ok(count)
+        Ok(piece)
     }
 
     /// Gives received bytes to the session, until there is plaintext; it holds a record or two. Keeps the rest.
@@ -427,6 +456,15 @@ impl Drop for Turn<'_> {
 /// Computes with the session. A switch to another thread of the connection would find it borrowed: there is none.
 fn with<R>(session: &Session, body: impl FnOnce(&mut ServerConnection) -> R) -> R {
     bast::no_park(|| body(&mut session.borrow_mut()))
+}
+
+/// More than the stack of a connection's thread by default.
+const APART_BYTES: usize = 256 << 10;
+
+/// Computes on a stack that the threads of the capability share. A handshake touches less than 16 KiB (56 without
+/// optimization): in the connection's own stack they would stay with it for as long as it lives.
+fn apart<R>(body: impl FnOnce() -> R) -> R {
+    bast::ensure_stack(APART_BYTES, body)
 }
 
 fn invalid(error: rustls::Error) -> io::Error {
