@@ -6,7 +6,6 @@
 use std::fs;
 use std::hint::black_box;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bast_server::benching::{Composer, HeadReader, date_line};
@@ -18,6 +17,7 @@ use flate2::write::GzEncoder;
 
 use crate::args::positive;
 use crate::machine;
+use crate::program::{self, Common};
 use crate::report::{self, Figure, median};
 
 /// What `--help` prints.
@@ -35,30 +35,27 @@ cargo bench --bench codec -- OPTIONS        (paths are relative to benches/)
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 struct Options {
+    common: Common,
     rounds: usize,
+    /// Per round.
     calls: usize,
-    json: Option<PathBuf>,
-    help: bool,
 }
 
 impl Options {
     fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options { rounds: 15, calls: 200_000, json: None, help: false };
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--rounds" => options.rounds = positive(&arg, &value()?)?,
-                "--calls" => options.calls = positive(&arg, &value()?)?,
-                "--smoke" => (options.rounds, options.calls) = (1, 1000),
-                "--json" => options.json = Some(value()?.into()),
-                "--help" => options.help = true,
-                // What cargo adds to the arguments of every bench.
-                "--bench" => {}
-                _ => return Err(format!("no such option: {arg} (see --help)")),
+        let (mut rounds, mut calls) = (15, 200_000);
+        let common = Common::parse(args, |option, value| {
+            match option {
+                "--rounds" => rounds = positive(option, &value()?)?,
+                "--calls" => calls = positive(option, &value()?)?,
+                _ => return Ok(false),
             }
+            Ok(true)
+        })?;
+        if common.smoke {
+            (rounds, calls) = (1, 1000);
         }
-        Ok(options)
+        Ok(Options { common, rounds, calls })
     }
 }
 
@@ -68,11 +65,7 @@ impl Options {
 /// A wrong argument; within, that of writing the JSON.
 pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, String> {
     let options = Options::parse(args)?;
-    if options.help {
-        print!("{HELP}");
-        return Ok(Ok(true));
-    }
-    Ok(measure(&options).map(|()| true))
+    Ok(options.common.run(HELP, |role| Err(program::no_such_role(role)), || measure(&options).map(|()| true)))
 }
 
 fn measure(options: &Options) -> io::Result<()> {
@@ -90,7 +83,7 @@ fn measure(options: &Options) -> io::Result<()> {
     for figure in &figures {
         println!("{figure}");
     }
-    match &options.json {
+    match &options.common.json {
         Some(path) => fs::write(path, report::to_json(&machine, &figures, &[])),
         None => Ok(()),
     }
@@ -104,7 +97,7 @@ fn versus(
     mut ours: impl FnMut(),
     mut plain: impl FnMut(),
 ) -> [Figure; 3] {
-    let mut each = |call: &mut dyn FnMut()| {
+    let each = |call: &mut dyn FnMut()| {
         let begun = Instant::now();
         (0..options.calls).for_each(|_| call());
         begun.elapsed().as_nanos() as f64 / options.calls as f64

@@ -13,7 +13,6 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,7 +21,9 @@ use bast_server::topic::Topic;
 use bast_server::{Error, Request, Response, Router, Server, Settings};
 
 use crate::args::{number, positive};
-use crate::report::{Figure, median};
+use crate::machine;
+use crate::program::{self, Common};
+use crate::report::{self, Figure, median};
 use crate::sys::{self, Epoll, Event};
 
 /// What `--help` prints.
@@ -55,48 +56,53 @@ const EVENT_BYTES: usize = 128;
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub struct Options {
+struct Options {
+    common: Common,
     /// How many wait.
-    pub waiters: usize,
+    waiters: usize,
     /// How often.
-    pub rounds: usize,
-    /// Where to write JSON.
-    pub json: Option<PathBuf>,
-    /// Print the help.
-    pub help: bool,
+    rounds: usize,
     /// Be the clients of this server.
-    pub client_of: Option<SocketAddr>,
+    client_of: Option<SocketAddr>,
 }
 
 impl Options {
-    /// Reads the arguments behind the program's name.
-    ///
-    /// # Errors
-    /// One line that says which argument is wrong.
-    pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
-        let (mut waiters, mut rounds, mut smoke) = (None, None, false);
-        let mut options = Options { waiters: 0, rounds: 0, json: None, help: false, client_of: None };
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--waiters" => waiters = Some(positive(&arg, &value()?)?),
-                "--rounds" => rounds = Some(positive(&arg, &value()?)?),
-                "--smoke" => smoke = true,
-                "--json" => options.json = Some(value()?.into()),
-                "--help" => options.help = true,
-                "--client-of" => options.client_of = Some(number(&arg, &value()?)?),
-                // What cargo adds to the arguments of every bench.
-                "--bench" => {}
-                _ => return Err(format!("no such option: {arg} (see --help)")),
+    fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
+        let (mut waiters, mut rounds, mut client_of) = (None, None, None);
+        let common = Common::parse(args, |option, value| {
+            match option {
+                "--waiters" => waiters = Some(positive(option, &value()?)?),
+                "--rounds" => rounds = Some(positive(option, &value()?)?),
+                "--client-of" => client_of = Some(number(option, &value()?)?),
+                _ => return Ok(false),
             }
-        }
-        let (usual_waiters, usual_rounds) =
-            if smoke { (WAITERS_SMOKE, ROUNDS_SMOKE) } else { (WAITERS.min(connections_max()), ROUNDS) };
-        options.waiters = waiters.unwrap_or(usual_waiters);
-        options.rounds = rounds.unwrap_or(usual_rounds);
-        Ok(options)
+            Ok(true)
+        })?;
+        let (usual_waiters, usual_rounds) = if common.smoke {
+            (WAITERS_SMOKE, ROUNDS_SMOKE)
+        } else {
+            (WAITERS.min(connections_max()), ROUNDS)
+        };
+        let (waiters, rounds) = (waiters.unwrap_or(usual_waiters), rounds.unwrap_or(usual_rounds));
+        Ok(Options { common, waiters, rounds, client_of })
     }
+}
+
+/// Runs the bench, or its clients, as the arguments behind the program's name ask for.
+///
+/// # Errors
+/// A wrong argument; within, those of sockets and processes.
+///
+/// # Panics
+/// Where a waiter does not get what was published.
+pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, String> {
+    let options = Options::parse(args)?;
+    if let Some(server) = options.client_of {
+        let done = sys::die_with_parent().and_then(|()| client(server, options.waiters));
+        return Ok(done.map(|()| true));
+    }
+    let no_role = |role: &str| Err(program::no_such_role(role));
+    Ok(options.common.run(HELP, no_role, || measure(&options).map(|()| true)))
 }
 
 /// How many connections a process may have open, by its limit on descriptors.
@@ -107,18 +113,22 @@ fn connections_max() -> usize {
     limit.map_or(WAITERS, |limit| limit.saturating_sub(DESCRIPTORS_ASIDE))
 }
 
-/// Measures everything.
-///
-/// # Errors
-/// Those of sockets and processes.
-///
-/// # Panics
-/// Where a waiter does not get what was published.
-pub fn measure(options: &Options) -> io::Result<Vec<Figure>> {
+fn measure(options: &Options) -> io::Result<()> {
+    let machine = machine::describe();
+    for (key, value) in &machine {
+        println!("{key}: {value}");
+    }
     let mut readings = Readings::default();
     green(options, &mut readings)?;
     sockets(options, &mut readings)?;
-    Ok(readings.figures())
+    let figures = readings.figures();
+    for figure in &figures {
+        println!("{figure}");
+    }
+    match &options.common.json {
+        Some(path) => fs::write(path, report::to_json(&machine, &figures, &[])),
+        None => Ok(()),
+    }
 }
 
 /// Values by name, in the order of their first reading.
@@ -278,10 +288,7 @@ impl Drop for Clients {
 }
 
 /// The clients: connected once; for each line of input all ask, and when all have their answer a line is printed.
-///
-/// # Errors
-/// Those of the sockets, and a wrong answer.
-pub fn client(server: SocketAddr, waiters: usize) -> io::Result<()> {
+fn client(server: SocketAddr, waiters: usize) -> io::Result<()> {
     let epoll = Epoll::new()?;
     let mut streams = Vec::with_capacity(waiters);
     for index in 0..waiters {

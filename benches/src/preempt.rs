@@ -3,8 +3,6 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +13,7 @@ use bast_server::Server;
 use crate::args::positive;
 use crate::load::{Load, Outcome};
 use crate::mode::MODES;
+use crate::program::{self, Common};
 use crate::report::{self, Figure};
 use crate::servers::{ServerUnderTest, Setting};
 use crate::url::Target;
@@ -48,63 +47,33 @@ cargo bench --bench preempt -- OPTIONS      (paths are relative to benches/)
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub struct Options {
+struct Options {
+    common: Common,
     /// Cores of the server.
-    pub workers: usize,
-    /// Rounds.
-    pub rounds: usize,
-    /// Requests per round.
-    pub requests: u64,
-    /// How long a burn lasts, in milliseconds.
-    pub burn_ms: u64,
-    /// Where to write JSON.
-    pub json: Option<PathBuf>,
-    /// Print the help.
-    pub help: bool,
-    /// Be the server of this name.
-    pub role: Option<String>,
-    /// Where a role listens.
-    pub listen: SocketAddr,
+    workers: usize,
+    rounds: usize,
+    /// Per round.
+    requests: u64,
+    /// How long a burn lasts.
+    burn_ms: u64,
 }
 
 impl Options {
-    /// Reads the arguments behind the program's name.
-    ///
-    /// # Errors
-    /// One line that says which argument is wrong.
-    pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options {
-            workers: 1,
-            rounds: 5,
-            requests: 1000,
-            burn_ms: 500,
-            json: None,
-            help: false,
-            role: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-        };
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--workers" => options.workers = positive(&arg, &value()?)?,
-                "--rounds" => options.rounds = positive(&arg, &value()?)?,
-                "-n" => options.requests = positive(&arg, &value()?)? as u64,
-                "--smoke" => (options.rounds, options.requests, options.burn_ms) = (1, 100, 100),
-                "--json" => options.json = Some(value()?.into()),
-                "--help" => options.help = true,
-                "--role" => options.role = Some(value()?),
-                "--listen" => {
-                    options.listen = value()?.parse().map_err(|_| "--listen needs IP:PORT".to_owned())?;
-                }
-                // What the http bench's roles need besides.
-                "--mode" | "--root" => drop(value()?),
-                // What cargo adds to the arguments of every bench.
-                "--bench" => {}
-                _ => return Err(format!("no such option: {arg} (see --help)")),
+    fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
+        let (mut workers, mut rounds, mut requests, mut burn_ms) = (1, 5, 1000, 500);
+        let common = Common::parse(args, |option, value| {
+            match option {
+                "--workers" => workers = positive(option, &value()?)?,
+                "--rounds" => rounds = positive(option, &value()?)?,
+                "-n" => requests = positive(option, &value()?)? as u64,
+                _ => return Ok(false),
             }
+            Ok(true)
+        })?;
+        if common.smoke {
+            (rounds, requests, burn_ms) = (1, 100, 100);
         }
-        Ok(options)
+        Ok(Options { common, workers, rounds, requests, burn_ms })
     }
 }
 
@@ -114,14 +83,7 @@ impl Options {
 /// A wrong argument; within, those of the measurement.
 pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, String> {
     let options = Options::parse(args)?;
-    if options.help {
-        print!("{HELP}");
-        return Ok(Ok(true));
-    }
-    Ok(match &options.role {
-        Some(role) => serve(role, &options).map(|()| true),
-        None => measure(&options),
-    })
+    Ok(options.common.run(HELP, |role| serve(role, &options), || measure(&options)))
 }
 
 /// The two servers: what they are called, and what their burns do.
@@ -134,9 +96,8 @@ const SERVERS: [(&str, Burns); 2] = [("give_way", Burns::GiveWay), ("keep_the_co
 fn serve(role: &str, options: &Options) -> io::Result<()> {
     sys::die_with_parent()?;
     let burns = SERVERS.iter().find(|(name, _)| *name == role).map(|(_, burns)| *burns);
-    let burns =
-        burns.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("no such role: {role}")))?;
-    Server::bind(options.listen)?.workers(options.workers).serve(demo::app(None, burns)?)
+    let burns = burns.ok_or_else(|| program::no_such_role(role))?;
+    Server::bind(options.common.listen)?.workers(options.workers).serve(demo::app(None, burns)?)
 }
 
 /// Measures and prints. True if no request failed.
@@ -184,7 +145,7 @@ fn measure(options: &Options) -> io::Result<bool> {
     for figure in &figures {
         println!("{figure}");
     }
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.common.json {
         fs::write(path, report::to_json(&machine, &figures, &[]))?;
     }
     Ok(failed == 0)
@@ -244,26 +205,4 @@ fn round(role: &'static str, requests: u64, options: &Options) -> io::Result<Out
     });
     server.end()?;
     outcome
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Options, String> {
-        Options::parse(line.split_ascii_whitespace().map(str::to_owned))
-    }
-
-    #[test]
-    fn a_role_takes_what_roles_are_told() {
-        let options = parse("--role give_way --listen 127.0.0.1:9 --workers 2 --mode x --root /").unwrap();
-        assert_eq!((options.role.as_deref(), options.workers), (Some("give_way"), 2));
-        assert_eq!(options.listen.port(), 9);
-    }
-
-    #[test]
-    fn a_wrong_argument_is_named() {
-        assert_eq!(parse("--nope").unwrap_err(), "no such option: --nope (see --help)");
-        assert_eq!(parse("--rounds 0").unwrap_err(), "--rounds cannot be 0");
-    }
 }

@@ -7,7 +7,6 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -21,6 +20,7 @@ use hdrhistogram::Histogram;
 
 use crate::args::positive;
 use crate::mode::MODES;
+use crate::program::{self, Common};
 use crate::report::{self, Figure};
 use crate::servers::{ServerUnderTest, Setting};
 use crate::url::Target;
@@ -52,67 +52,35 @@ cargo bench --bench slowloris -- OPTIONS    (paths are relative to benches/)
 ";
 
 /// What the command line asks for.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Rounds.
-    pub rounds: usize,
+#[derive(Debug)]
+struct Options {
+    common: Common,
+    rounds: usize,
     /// Dripping connections.
-    pub drips: usize,
+    drips: usize,
     /// Honest connections.
-    pub honest: usize,
+    honest: usize,
     /// How long to measure before and after the attack.
-    pub seconds: u64,
-    /// Where to write JSON.
-    pub json: Option<PathBuf>,
-    /// Print the help.
-    pub help: bool,
-    /// Be the server.
-    pub role: Option<String>,
-    /// Where the server listens.
-    pub listen: SocketAddr,
+    seconds: u64,
 }
 
 impl Options {
-    /// Reads the arguments behind the program's name.
-    ///
-    /// # Errors
-    /// One line that says which argument is wrong.
-    pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options {
-            rounds: 3,
-            drips: 5000,
-            honest: 32,
-            seconds: 4,
-            json: None,
-            help: false,
-            role: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-        };
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--rounds" => options.rounds = positive(&arg, &value()?)?,
-                "--drips" => options.drips = positive(&arg, &value()?)?,
-                "--honest" => options.honest = positive(&arg, &value()?)?,
-                "--seconds" => options.seconds = positive(&arg, &value()?)? as u64,
-                "--smoke" => {
-                    (options.rounds, options.drips, options.honest, options.seconds) = (1, 100, 4, 1);
-                }
-                "--json" => options.json = Some(value()?.into()),
-                "--help" => options.help = true,
-                "--role" => options.role = Some(value()?),
-                "--listen" => {
-                    options.listen = value()?.parse().map_err(|_| "--listen needs IP:PORT".to_owned())?;
-                }
-                // What the http bench's roles need besides.
-                "--mode" | "--root" | "--workers" => drop(value()?),
-                // What cargo adds to the arguments of every bench.
-                "--bench" => {}
-                _ => return Err(format!("no such option: {arg} (see --help)")),
+    fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
+        let (mut rounds, mut drips, mut honest, mut seconds) = (3, 5000, 32, 4);
+        let common = Common::parse(args, |option, value| {
+            match option {
+                "--rounds" => rounds = positive(option, &value()?)?,
+                "--drips" => drips = positive(option, &value()?)?,
+                "--honest" => honest = positive(option, &value()?)?,
+                "--seconds" => seconds = positive(option, &value()?)? as u64,
+                _ => return Ok(false),
             }
+            Ok(true)
+        })?;
+        if common.smoke {
+            (rounds, drips, honest, seconds) = (1, 100, 4, 1);
         }
-        Ok(options)
+        Ok(Options { common, rounds, drips, honest, seconds })
     }
 }
 
@@ -122,21 +90,14 @@ impl Options {
 /// A wrong argument; within, those of the measurement.
 pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, String> {
     let options = Options::parse(args)?;
-    if options.help {
-        print!("{HELP}");
-        return Ok(Ok(true));
-    }
-    Ok(match &options.role {
-        Some(_) => serve(&options).map(|()| true),
-        None => measure(&options),
-    })
+    Ok(options.common.run(HELP, |role| serve(role, &options), || measure(&options)))
 }
 
 /// Is the server, in this process.
-///
-/// # Errors
-/// The server's own.
-fn serve(options: &Options) -> io::Result<()> {
+fn serve(role: &str, options: &Options) -> io::Result<()> {
+    if role != ROLE {
+        return Err(program::no_such_role(role));
+    }
     sys::die_with_parent()?;
     let settings = Settings {
         workers: Some(1),
@@ -145,7 +106,7 @@ fn serve(options: &Options) -> io::Result<()> {
         limits: Limits { connections_per_address_max: usize::MAX, ..Limits::default() },
         ..Settings::default()
     };
-    Server::bind(options.listen)?.with(settings).serve(demo::app(None, Burns::KeepTheCore)?)
+    Server::bind(options.common.listen)?.with(settings).serve(demo::app(None, Burns::KeepTheCore)?)
 }
 
 /// Measures and prints. True if no honest request failed and every dripping client was cut in time.
@@ -180,7 +141,7 @@ fn measure(options: &Options) -> io::Result<bool> {
     for figure in &figures {
         println!("{figure}");
     }
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.common.json {
         fs::write(path, report::to_json(&machine, &figures as &[Figure], &[]))?;
     }
     let in_time = rounds.iter().all(|round| round.last_cut <= HEAD_LIMIT * 2);
@@ -360,25 +321,4 @@ fn drip_until_cut(address: SocketAddr) -> io::Result<Duration> {
         }
     }
     Err(io::Error::other("a dripping client was not cut"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Options, String> {
-        Options::parse(line.split_ascii_whitespace().map(str::to_owned))
-    }
-
-    #[test]
-    fn a_role_takes_what_roles_are_told() {
-        let options = parse("--role bast --listen 127.0.0.1:9 --workers 2 --mode x --root /").unwrap();
-        assert_eq!((options.role.as_deref(), options.listen.port()), (Some("bast"), 9));
-    }
-
-    #[test]
-    fn a_wrong_argument_is_named() {
-        assert_eq!(parse("--nope").unwrap_err(), "no such option: --nope (see --help)");
-        assert_eq!(parse("--drips 0").unwrap_err(), "--drips cannot be 0");
-    }
 }

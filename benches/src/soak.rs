@@ -8,7 +8,6 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -22,6 +21,7 @@ use bast_server::{Limits, Server, Settings, TimeLimits};
 use crate::args::positive;
 use crate::memory::Footprint;
 use crate::mode::MODES;
+use crate::program::{self, Common};
 use crate::report::{self, Figure};
 use crate::servers::{Running, ServerUnderTest, Setting};
 use crate::url::Target;
@@ -54,64 +54,33 @@ cargo bench --bench soak -- OPTIONS         (paths are relative to benches/)
 ";
 
 /// What the command line asks for.
-#[derive(Clone, Debug)]
-pub struct Options {
+#[derive(Debug)]
+struct Options {
+    common: Common,
     /// How long the load lasts.
-    pub seconds: u64,
+    seconds: u64,
     /// Clients of each kind at a time.
-    pub clients: usize,
+    clients: usize,
     /// Cores of the server.
-    pub workers: usize,
-    /// Warm up for a moment only.
-    pub smoke: bool,
-    /// Where to write JSON.
-    pub json: Option<PathBuf>,
-    /// Print the help.
-    pub help: bool,
-    /// Be the server.
-    pub role: Option<String>,
-    /// Where the server listens.
-    pub listen: SocketAddr,
+    workers: usize,
 }
 
 impl Options {
-    /// Reads the arguments behind the program's name.
-    ///
-    /// # Errors
-    /// One line that says which argument is wrong.
-    pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options {
-            seconds: 600,
-            clients: 8,
-            workers: 2,
-            smoke: false,
-            json: None,
-            help: false,
-            role: None,
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-        };
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--seconds" => options.seconds = positive(&arg, &value()?)? as u64,
-                "--clients" => options.clients = positive(&arg, &value()?)?,
-                "--workers" => options.workers = positive(&arg, &value()?)?,
-                "--smoke" => (options.smoke, options.seconds, options.clients) = (true, 3, 2),
-                "--json" => options.json = Some(value()?.into()),
-                "--help" => options.help = true,
-                "--role" => options.role = Some(value()?),
-                "--listen" => {
-                    options.listen = value()?.parse().map_err(|_| "--listen needs IP:PORT".to_owned())?;
-                }
-                // What the http bench's roles need besides.
-                "--mode" | "--root" => drop(value()?),
-                // What cargo adds to the arguments of every bench.
-                "--bench" => {}
-                _ => return Err(format!("no such option: {arg} (see --help)")),
+    fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
+        let (mut seconds, mut clients, mut workers) = (600, 8, 2);
+        let common = Common::parse(args, |option, value| {
+            match option {
+                "--seconds" => seconds = positive(option, &value()?)? as u64,
+                "--clients" => clients = positive(option, &value()?)?,
+                "--workers" => workers = positive(option, &value()?)?,
+                _ => return Ok(false),
             }
+            Ok(true)
+        })?;
+        if common.smoke {
+            (seconds, clients) = (3, 2);
         }
-        Ok(options)
+        Ok(Options { common, seconds, clients, workers })
     }
 }
 
@@ -121,21 +90,14 @@ impl Options {
 /// A wrong argument; within, those of the measurement.
 pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, String> {
     let options = Options::parse(args)?;
-    if options.help {
-        print!("{HELP}");
-        return Ok(Ok(true));
-    }
-    Ok(match &options.role {
-        Some(_) => serve(&options).map(|()| true),
-        None => measure(&options),
-    })
+    Ok(options.common.run(HELP, |role| serve(role, &options), || measure(&options)))
 }
 
 /// Is the server, in this process.
-///
-/// # Errors
-/// The server's own.
-fn serve(options: &Options) -> io::Result<()> {
+fn serve(role: &str, options: &Options) -> io::Result<()> {
+    if role != ROLE {
+        return Err(program::no_such_role(role));
+    }
     sys::die_with_parent()?;
     let settings = Settings {
         workers: Some(options.workers),
@@ -151,7 +113,7 @@ fn serve(options: &Options) -> io::Result<()> {
         limits: Limits { connections_per_address_max: usize::MAX, ..Limits::default() },
         ..Settings::default()
     };
-    Server::bind(options.listen)?.with(settings).serve(demo::app(None, Burns::KeepTheCore)?)
+    Server::bind(options.common.listen)?.with(settings).serve(demo::app(None, Burns::KeepTheCore)?)
 }
 
 /// What a server holds at a moment.
@@ -191,7 +153,7 @@ fn measure(options: &Options) -> io::Result<bool> {
         under: &[],
     };
     let server = ServerUnderTest::role(ROLE, |_| Ok(())).start(&setting)?;
-    let warm_up = if options.smoke { Duration::from_secs(1) } else { WARM_UP };
+    let warm_up = if options.common.smoke { Duration::from_secs(1) } else { WARM_UP };
     load(server.addr, options.clients, warm_up)?;
     thread::sleep(SETTLED);
     let base = Held::by(&server)?;
@@ -216,13 +178,13 @@ fn measure(options: &Options) -> io::Result<bool> {
     for figure in &figures {
         println!("{figure}");
     }
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.common.json {
         fs::write(path, report::to_json(&machine, &figures, &[]))?;
     }
     let grown = end.memory.total_bytes().saturating_sub(base.memory.total_bytes());
     Ok(end.green_threads <= base.green_threads
         && end.descriptors <= base.descriptors
-        && (options.smoke || grown <= GROWTH_BYTES_MAX)
+        && (options.common.smoke || grown <= GROWTH_BYTES_MAX)
         && turns.iter().all(|turns| turns.load(Ordering::Relaxed) > 0))
 }
 

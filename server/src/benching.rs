@@ -1,7 +1,7 @@
 //! Ways into the server for the benches of this project, which else see only what every program sees. No part of the
 //! library: what is here may change or go with any version.
 #![forbid(unsafe_code)]
-#![expect(missing_docs, reason = "nobody but the benches sees this")]
+#![allow(missing_docs, reason = "nobody but the benches sees this")]
 
 use crate::date;
 use crate::http1::encode::{Length, ResponseHead};

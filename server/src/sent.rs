@@ -112,11 +112,14 @@ mod tests {
     use crate::transport::twin::Twin;
     use crate::{Middleware, Next};
 
+    /// Status, bytes of the body, whether it is whole, and the route.
+    type Told = (Option<u16>, u64, bool, Option<&'static str>);
+
     /// Keeps what is told. The tests are single-threaded, middleware is not.
     struct Watch;
 
     thread_local! {
-        static TOLD: RefCell<Vec<(Option<u16>, u64, bool, Option<&'static str>)>> = const { RefCell::new(Vec::new()) };
+        static TOLD: RefCell<Vec<Told>> = const { RefCell::new(Vec::new()) };
     }
 
     impl Middleware for Watch {
@@ -131,7 +134,7 @@ mod tests {
     }
 
     /// What was told of each request.
-    fn told(handler: impl Handler, input: &[u8]) -> Vec<(Option<u16>, u64, bool, Option<&'static str>)> {
+    fn told(handler: impl Handler, input: &[u8]) -> Vec<Told> {
         let twin: Rc<Twin> = Twin::new(&[input]);
         TOLD.take();
         run(&twin, &service(handler.with(Watch)));

@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -154,6 +155,30 @@ fn files_are_served_below_a_prefix_and_a_missing_root_is_an_error_of_serve() {
     );
     let server = Server::bind("127.0.0.1:0").expect("bind").with(settings());
     assert_eq!(server.serve(missing).expect_err("no root").kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_part_of_a_file_may_lie_beyond_4_gib() {
+    const AT: u64 = 5 << 30;
+    let root = std::env::temp_dir().join(format!("bast-sockets-{}", std::process::id()));
+    std::fs::create_dir(&root).expect("make a directory");
+    // Sparse: it takes a page or two.
+    let file = std::fs::File::create(root.join("large")).expect("make a file");
+    file.write_all_at(b"here", AT).expect("write");
+    let server = start(settings(), Router::new().files("/", &root));
+    let mut client = server.connect();
+    for (range, expected) in [(format!("{AT}-"), "here"), (format!("{}-{}", AT + 1, AT + 2), "er")] {
+        client.send(format!("GET /large HTTP/1.1\r\nHost: a\r\nRange: bytes={range}\r\n\r\n"));
+        let answer = client.answer();
+        assert_eq!((answer.code, &*answer.body), (206, expected));
+        assert!(answer.head.contains(&format!("/{}\r\n", AT + 4)), "{}", answer.head);
+    }
+    // By sendfile, whose offset is as wide.
+    client.send(format!("GET /large HTTP/1.1\r\nHost: a\r\nRange: bytes={}-\r\n\r\n", AT - 99_996));
+    let answer = client.answer();
+    assert_eq!((answer.code, answer.body.len()), (206, 100_000));
+    assert!(answer.body.ends_with("\0here"));
+    std::fs::remove_dir_all(root).expect("remove the directory");
 }
 
 #[test]

@@ -81,7 +81,6 @@ fn requests_on_a_kept_connection_allocate_nothing() {
 
     let routed = Router::new().get("/", plain).get("/users/{id}", |request: &mut Request<'_>| {
         let id: u64 = request.param("id")?;
-        let id: u64 = request.param("id")?;
         Ok::<_, Error>(Response::text(if id == 7 { "the user" } else { "another" }))
     });
     assert_eq!(allocations_per_window(routed, "GET /users/7 HTTP/1.1\r\nHost: a\r\n\r\n"), 0, "a route");

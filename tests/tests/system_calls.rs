@@ -7,7 +7,7 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_server::{Request, Server, Settings};
+use bast_server::{Handler, Request, Router, Server, Settings};
 use bast_tests::trace::{Calls, count_calls};
 use bast_tests::{child, deadline};
 
@@ -39,11 +39,16 @@ impl Served {
 
 /// In the child.
 fn serve_for_parent() {
-    let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
+    serve_app_for_parent(1, |_: &mut Request<'_>| "hello");
+}
+
+/// In the child.
+fn serve_app_for_parent(workers: usize, app: impl Handler) {
+    let settings = Settings { workers: Some(workers), handle_signals: false, ..Settings::default() };
     let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
     println!("\naddress {}", server.local_addr().unwrap());
     let handle = server.handle();
-    let served = thread::spawn(move || server.serve(|_: &mut Request<'_>| "hello"));
+    let served = thread::spawn(move || server.serve(app));
     std::io::stdin().lines().for_each(drop);
     handle.shutdown();
     served.join().unwrap().unwrap();
@@ -111,9 +116,135 @@ fn a_request_on_an_open_connection_takes_one_read_one_send_and_a_wait() {
         for number in [libc::SYS_epoll_ctl, libc::SYS_setsockopt, libc::SYS_fcntl] {
             assert_eq!(of(&calls, number), 0, "{calls:?}");
         }
+        // No lock is waited for. The tick's OS thread sleeps and wakes with the work, now and then.
+        assert!(of(&calls, libc::SYS_futex) < REQUESTS / 10, "{calls:?}");
         assert!(edge_triggered(served.child.id()) >= 2, "the listener and the connection");
         served.end();
     });
+}
+
+/// In the child: two files, one that is copied behind its head and one that is not.
+fn serve_files_for_parent() {
+    let root = std::env::temp_dir().join(format!("bast-system-calls-{}", std::process::id()));
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("small"), [b's'; SMALL_BYTES]).unwrap();
+    fs::write(root.join("large"), vec![b'l'; LARGE_BYTES]).unwrap();
+    let app = Router::new().files("/", &root);
+    serve_app_for_parent(1, app);
+    fs::remove_dir_all(root).unwrap();
+}
+
+const SMALL_BYTES: usize = 151;
+const LARGE_BYTES: usize = 1 << 20;
+
+/// Asks for a file and reads it whole: how many bytes came with the first read.
+fn fetch(stream: &mut TcpStream, name: &str, body_bytes: usize) -> usize {
+    write!(stream, "GET /{name} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut room = vec![0; 1 << 16];
+    let first = stream.read(&mut room).unwrap();
+    let head = room[..first].windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let mut left = head + body_bytes - first;
+    while left > 0 {
+        let count = stream.read(&mut room).unwrap();
+        assert!(count > 0, "closed before the end");
+        left -= count;
+    }
+    first - head
+}
+
+#[test]
+fn a_file_that_is_open_already_is_sent_without_a_look_at_its_name() {
+    deadline(|| {
+        const REQUESTS: u64 = 50;
+        let served = Served::new(child::start(serve_files_for_parent));
+        let mut stream = served.connect();
+        (0..3).for_each(|_| drop(fetch(&mut stream, "small", SMALL_BYTES)));
+        let mut in_first_read = 0;
+        let small = count_calls(served.child.id(), || {
+            in_first_read = (0..REQUESTS).map(|_| fetch(&mut stream, "small", SMALL_BYTES)).min().unwrap();
+        });
+        assert_eq!(in_first_read, SMALL_BYTES, "head and body are one segment");
+        assert_eq!(of(&small, libc::SYS_sendto), REQUESTS, "{small:?}");
+        assert_eq!(of(&small, libc::SYS_sendfile), 0, "{small:?}");
+
+        fetch(&mut stream, "large", LARGE_BYTES);
+        let large = count_calls(served.child.id(), || {
+            (0..REQUESTS).for_each(|_| drop(fetch(&mut stream, "large", LARGE_BYTES)))
+        });
+        assert_eq!(of(&large, libc::SYS_sendto), REQUESTS, "the heads: {large:?}");
+        assert!(of(&large, libc::SYS_sendfile) >= REQUESTS, "{large:?}");
+        assert_eq!(of(&large, libc::SYS_pread64) + of(&large, libc::SYS_preadv2), 0, "{large:?}");
+
+        // The cache opens a file anew once a second.
+        for calls in [small, large] {
+            for number in
+                [libc::SYS_openat, libc::SYS_openat2, libc::SYS_statx, libc::SYS_fstat, libc::SYS_close]
+            {
+                assert!(of(&calls, number) < REQUESTS / 2, "{calls:?}");
+            }
+        }
+        served.end();
+    });
+}
+
+#[test]
+fn one_epoll_instance_has_the_listener_and_each_worker_has_one_of_its_own() {
+    deadline(|| {
+        const WORKERS: usize = 4;
+        let served = Served::new(child::start(|| {
+            let app = |_: &mut Request<'_>| "hello";
+            serve_app_for_parent(WORKERS, app);
+        }));
+        let mut streams: Vec<TcpStream> = (0..20).map(|_| served.connect()).collect();
+        streams.iter_mut().for_each(|stream| ask(stream, 1));
+        let pid = served.child.id();
+        let listener = listening_descriptor(pid);
+        let sets = epoll_sets(pid);
+        assert_eq!(sets.len(), WORKERS, "{sets:?}");
+        assert_eq!(sets.iter().filter(|set| set.contains(&listener)).count(), 1, "{listener} in {sets:?}");
+
+        // One accept for each connection, and one in vain at the end of a burst.
+        let calls = count_calls(pid, || {
+            streams.extend((0..20).map(|_| {
+                let mut stream = served.connect();
+                ask(&mut stream, 1);
+                stream
+            }))
+        });
+        assert!((20..=40).contains(&of(&calls, libc::SYS_accept4)), "{calls:?}");
+        served.end();
+    });
+}
+
+/// What each epoll instance of a process watches.
+fn epoll_sets(pid: u32) -> Vec<Vec<u64>> {
+    let infos = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    let watched = infos.filter_map(|entry| {
+        let info = fs::read_to_string(entry.unwrap().path()).ok()?;
+        let watched = info
+            .lines()
+            .filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next()?.parse().ok());
+        Some(watched.collect::<Vec<u64>>())
+    });
+    watched.filter(|set| !set.is_empty()).collect()
+}
+
+/// The one socket of a process that the kernel's table has as listening (proc_net(5): state 0A).
+fn listening_descriptor(pid: u32) -> u64 {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let listening: Vec<String> = table
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            (fields.get(3) == Some(&"0A")).then(|| format!("socket:[{}]", fields[9]))
+        })
+        .collect();
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|entry| {
+        let entry = entry.unwrap();
+        let target = fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+        listening.contains(&target).then(|| entry.file_name().to_string_lossy().parse().unwrap())
+    });
+    descriptors.collect::<Vec<u64>>()[0]
 }
 
 /// How many descriptors a process waits for by edges, as proc(5) tells of its epoll descriptors.

@@ -17,13 +17,15 @@ static ALLOCATOR: YieldingAlloc<System> = unsafe { YieldingAlloc::new(System) };
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    logger::init(log::LevelFilter::Info);
     let done = match cli::parse(env::args_os().skip(1)) {
         Ok(cli::Command::Help) => {
             print!("{}", cli::HELP);
             return ExitCode::SUCCESS;
         }
-        Ok(cli::Command::Serve(options)) => demo::serve(&options).map_err(|error| error.to_string()),
+        Ok(cli::Command::Serve(options)) => {
+            logger::init(if options.debug { log::LevelFilter::Debug } else { log::LevelFilter::Info });
+            demo::serve(&options).map_err(|error| error.to_string())
+        }
         Err(error) => Err(format!("{error} (--help lists the options)")),
     };
     match done {

@@ -21,6 +21,7 @@ Options:
   --stats          print what the cores have done, at the end, on stderr
   --no-preempt     let /burn keep its core until it ends, to see what preemption at allocations does
   --monitor        print the numbers of green threads by label and state once a second
+  --debug          log what clients do wrong, too
   -h, --help       print this and exit
 
 Routes:
@@ -57,6 +58,8 @@ pub struct Options {
     pub burns: Burns,
     /// Whether to print the numbers of threads.
     pub monitor: bool,
+    /// Whether to log what concerns clients only.
+    pub debug: bool,
 }
 
 impl Default for Options {
@@ -68,6 +71,7 @@ impl Default for Options {
             stats: false,
             burns: Burns::GiveWay,
             monitor: false,
+            debug: false,
         }
     }
 }
@@ -89,6 +93,7 @@ pub fn parse<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Resul
             Long("stats") => options.stats = true,
             Long("no-preempt") => options.burns = Burns::KeepTheCore,
             Long("monitor") => options.monitor = true,
+            Long("debug") => options.debug = true,
             Long("root") => options.root = Some(parser.value()?.into()),
             other => return Err(other.unexpected()),
         }
@@ -113,6 +118,7 @@ mod tests {
         assert_eq!(options.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((options.workers, options.root), (None, None));
         assert_eq!((options.stats, options.monitor, options.burns), (false, false, Burns::GiveWay));
+        assert!(!options.debug);
     }
 
     #[test]
@@ -124,9 +130,11 @@ mod tests {
             stats: true,
             burns: Burns::KeepTheCore,
             monitor: true,
+            debug: true,
         };
         let once = [
             "--monitor",
+            "--debug",
             "--listen",
             "[::1]:9",
             "--workers",
@@ -139,6 +147,7 @@ mod tests {
         assert_eq!(serve(&once), expected);
         let twice = [
             "--no-preempt",
+            "--debug",
             "--stats",
             "--workers=1",
             "--listen=[::1]:9",
@@ -154,9 +163,16 @@ mod tests {
         for arguments in [&["--help"][..], &["-h"], &["--workers", "2", "--help"]] {
             assert_eq!(parse(arguments).expect("help"), Command::Help);
         }
-        for option in
-            ["--listen", "--workers", "--root", "--stats", "--no-preempt", "--monitor", "-h, --help"]
-        {
+        for option in [
+            "--listen",
+            "--workers",
+            "--root",
+            "--stats",
+            "--no-preempt",
+            "--monitor",
+            "--debug",
+            "-h, --help",
+        ] {
             assert!(HELP.contains(option));
         }
     }

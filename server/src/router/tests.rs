@@ -207,7 +207,8 @@ fn conflicts_are_found_when_the_program_starts_and_name_both_patterns() {
         twice.contains(r#""/a/{y}""#) && twice.contains(r#""/a/{x}""#) && twice.contains("GET"),
         "{twice}"
     );
-    let builds: [(fn() -> Router, &str); 8] = [
+    type Build = fn() -> Router;
+    let builds: [(Build, &str); 8] = [
         (|| Router::new().mount("/a", seen).any("/a", seen), "any method"),
         (|| Router::new().nest("/{id}", Router::new().get("/{id}", seen)), "twice"),
         (|| Router::new().nest("/{rest...}", Router::new()), "{...}"),
