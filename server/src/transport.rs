@@ -12,8 +12,8 @@ use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use bast::fs::File;
 use bast::Select;
+use bast::fs::File;
 use bast::net::TcpStream;
 
 /// A byte stream in both directions. See [`TcpStream`] for what each call means.

@@ -56,7 +56,9 @@ fn start_with(config: ServerConfig, settings: Settings, handler: impl Handler) -
 }
 
 fn client_config(version: &'static SupportedProtocolVersion) -> ClientConfig {
-    ClientConfig::builder_with_protocol_versions(&[version]).with_root_certificates(roots()).with_no_client_auth()
+    ClientConfig::builder_with_protocol_versions(&[version])
+        .with_root_certificates(roots())
+        .with_no_client_auth()
 }
 
 fn session(config: ClientConfig) -> ClientConnection {
@@ -155,7 +157,8 @@ fn a_handler_sees_how_its_connection_is_secured_and_who_the_client_is() {
     let expected = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
     assert_eq!(told, Some(&expected), "{error}");
     // Without TLS there is nothing to see.
-    let plain = support::start(settings(), |request: &mut Request<'_>| request.secured().is_none().to_string());
+    let plain =
+        support::start(settings(), |request: &mut Request<'_>| request.secured().is_none().to_string());
     assert_eq!(plain.connect().get("/").body, "true");
 }
 

@@ -20,7 +20,8 @@ use bast_server::{Request, Router, Server};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let (Some(certificates), Some(key), Some(address)) = (arguments.next(), arguments.next(), arguments.next())
+    let (Some(certificates), Some(key), Some(address)) =
+        (arguments.next(), arguments.next(), arguments.next())
     else {
         eprintln!("usage: https CERTIFICATES KEY ADDRESS [FOLDER]");
         process::exit(2);
