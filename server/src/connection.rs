@@ -19,14 +19,15 @@ use crate::meter::Meter;
 use crate::proxy::{self, Proxied, Rejected};
 use crate::shared::{Live, Shared};
 use crate::timeout::{Activity, Phase, Registry};
-use crate::transport::Transport;
+#[cfg(feature = "tls")]
+use crate::tls;
 
 /// Serves a connection on the calling green thread. `live` is given up when the socket is closed.
 pub(crate) fn run(stream: TcpStream, peer: SocketAddr, mut live: Live) {
     live.settle(bast::capability().index());
     let shared = live.shared();
     let registry = Registry::of(shared.service.id, shared.time_limits);
-    let activity = Activity::new(Transport::Tcp(stream), Some(bast::current()));
+    let activity = Activity::new(shared.transport(stream), Some(bast::current()));
     if let Some(meter) = live.meter(peer) {
         activity.set_meter(meter);
     }
@@ -42,6 +43,12 @@ pub(crate) fn run(stream: TcpStream, peer: SocketAddr, mut live: Live) {
 fn converse(shared: &Shared, activity: &Rc<Activity>, peer: SocketAddr) {
     let Some((client, proxied)) = let_in(shared, activity, peer) else { return };
     let wire = Wire::new(Rc::clone(activity)).behind(proxied);
+    #[cfg(feature = "tls")]
+    if let Some(config) = &shared.tls
+        && !tls::begin(config, &wire, &shared.service, peer)
+    {
+        return;
+    }
     bast::with_park_hook(&|| wire.flush_before_park(), || serve(&wire, &shared.service, Some(client)));
 }
 

@@ -192,4 +192,6 @@ pub enum FaultKind {
     Write(io::ErrorKind),
     /// The header of the PROXY protocol was not there, or was malformed, or came from a stranger.
     Proxy,
+    /// There was no TLS handshake, or it failed.
+    Tls,
 }

@@ -88,6 +88,8 @@ pub mod sse;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timeout;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod topic;
 mod transport;
 mod upgrade;

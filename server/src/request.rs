@@ -141,6 +141,15 @@ impl<'c> Request<'c> {
         *self.peer
     }
 
+    /// How the connection is secured, if it is; see [`tls`](crate::tls). It is put together at each call.
+    ///
+    /// Behind a proxy that speaks TLS for the server it is `None`.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn secured(&self) -> Option<crate::transport::tls::Secured> {
+        self.wire.activity().transport().secured()
+    }
+
     /// The client of this request as long as it stays: to wait for something else, and stop when it goes.
     #[must_use]
     pub fn presence(&self) -> Presence<'_> {

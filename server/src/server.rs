@@ -43,6 +43,8 @@ pub struct Server {
     /// Where this one hands over.
     handover_path: Option<PathBuf>,
     settings: Settings,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
     shutdown: Arc<Shutdown>,
     events: Receiver<Event>,
 }
@@ -76,6 +78,8 @@ impl Server {
             predecessor: None,
             handover_path: None,
             settings: Settings::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
             shutdown: Arc::new(shutdown),
             events,
         })
@@ -154,6 +158,14 @@ impl Server {
         self
     }
 
+    /// Serves HTTPS; see [`tls`](crate::tls).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Server {
+        self.tls = Some(crate::tls::prepare(config));
+        self
+    }
+
     /// The address the server is bound to: with port 0 asked for, the one that was given.
     ///
     /// # Errors
@@ -195,7 +207,7 @@ impl Server {
     }
 
     fn serve_here(self, handler: Box<dyn Handler>) -> io::Result<()> {
-        let Server { listener, sharing, predecessor, handover_path, settings, shutdown, events } = self;
+        let Server { listener, sharing, predecessor, handover_path, settings, shutdown, events, .. } = self;
         let offer = handover_path.map(|path| Offer::prepare(&path)).transpose()?;
         if let Some(bytes) = settings.stack_bytes {
             // The runtime knows which sizes there are. Without this, no connection could be served and only the log knew.
@@ -210,6 +222,8 @@ impl Server {
             service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
             stack_bytes: settings.stack_bytes,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
             proxy_protocol: settings.proxy_protocol,
             cells: settings.metrics.as_ref().map(|metrics| metrics.add_server(runtime.capabilities())),
             hooks: settings.hooks,

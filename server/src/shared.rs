@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bast::net::TcpListener;
+use bast::net::{TcpListener, TcpStream};
 
 use crate::admission::{Admission, Client, NoRoom};
 use crate::hooks::Hooks;
@@ -20,6 +20,9 @@ use crate::proxy::ProxyProtocol;
 use crate::refusal::Refusals;
 use crate::shutdown::Shutdown;
 use crate::timeout::{Patience, TimeLimits};
+use crate::transport::Transport;
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsStream;
 
 /// What the threads of a server share while it serves.
 pub(crate) struct Shared {
@@ -29,6 +32,9 @@ pub(crate) struct Shared {
     pub(crate) time_limits: TimeLimits,
     /// What a connection's thread is given; `None` is the runtime's.
     pub(crate) stack_bytes: Option<usize>,
+    /// How to speak TLS, where that is to be spoken.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
     pub(crate) hooks: Hooks,
     pub(crate) cells: Option<Arc<ServerCells>>,
@@ -44,6 +50,15 @@ impl Shared {
         self.service.drain(patience);
         self.listener.close();
         self.admission.departures.wake();
+    }
+
+    /// The stream of a connection that was accepted.
+    pub(crate) fn transport(&self, stream: TcpStream) -> Transport {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return Transport::Tls(Box::new(TlsStream::new(stream)));
+        }
+        Transport::Tcp(stream)
     }
 
     /// Is accepting to end?

@@ -459,7 +459,8 @@ impl Activity {
     /// See Note [rates].
     fn write_is_too_slow(&self, rate_min: u32, stretch: Duration, sweep: Sweep) -> bool {
         let unacknowledged = self.transport.unacknowledged_bytes();
-        let taken = self.sent.get().saturating_sub(unacknowledged as u64);
+        let gone = self.sent.get().wrapping_add(self.transport.uncounted_bytes() as u64);
+        let taken = gone.saturating_sub(unacknowledged as u64);
         if self.write_pace.last.replace(taken) != taken {
             self.quiet.set(0);
         }

@@ -9,26 +9,40 @@
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use bast::Select;
+use bast::fs::File;
 use bast::net::TcpStream;
 
 /// A byte stream in both directions. See [`TcpStream`] for what each call means.
 pub(crate) enum Transport {
     /// A connection's stream is used by its own thread alone, hence unshared; the sweeper only expires it.
     Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<tls::TlsStream>),
     #[cfg(any(test, feature = "testing"))]
     Twin(std::rc::Rc<twin::Twin>),
 }
 
 impl Transport {
+    /// How the stream is secured; `None` where it is not.
+    #[cfg(feature = "tls")]
+    pub(crate) fn secured(&self) -> Option<tls::Secured> {
+        match self {
+            Transport::Tls(tls) => tls.secured(),
+            _ => None,
+        }
+    }
+
     /// Waits until a read would not block.
     #[inline]
     pub(crate) fn wait_readable(&self) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.wait_readable(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.wait_readable(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.wait_readable(),
         }
@@ -38,6 +52,8 @@ impl Transport {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
             Transport::Tcp(stream) => stream.try_read(buffer),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.try_read(buffer),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.try_read(buffer),
         }
@@ -47,6 +63,8 @@ impl Transport {
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.peek(buffer),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.peek(buffer),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.peek(buffer),
         }
@@ -57,6 +75,8 @@ impl Transport {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().read(buffer),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.read(buffer),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.read(buffer),
         }
@@ -67,6 +87,8 @@ impl Transport {
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().write(bytes),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.write(bytes),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.write(bytes)),
         }
@@ -76,6 +98,8 @@ impl Transport {
     pub(crate) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().write_vectored(parts),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.write_vectored(parts),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.write_vectored(parts)),
         }
@@ -85,17 +109,21 @@ impl Transport {
     pub(crate) fn send_more(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Transport::Tcp(stream) => stream.unshared().send_more(bytes),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.send_more(bytes),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => Ok(twin.send_more(bytes)),
         }
     }
 
     /// Writes from a file, at `offset`, which moves on.
-    pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, len: usize) -> io::Result<usize> {
+    pub(crate) fn send_file(&self, file: &File, offset: &mut u64, len: usize) -> io::Result<usize> {
         match self {
-            Transport::Tcp(stream) => stream.unshared().send_file(file, offset, len),
+            Transport::Tcp(stream) => stream.unshared().send_file(file.as_fd(), offset, len),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.send_file(file, offset, len),
             #[cfg(any(test, feature = "testing"))]
-            Transport::Twin(twin) => twin.send_file(file, offset, len),
+            Transport::Twin(twin) => twin.send_file(file.as_fd(), offset, len),
         }
     }
 
@@ -103,6 +131,8 @@ impl Transport {
     pub(crate) fn is_hung_up(&self) -> bool {
         match self {
             Transport::Tcp(stream) => stream.is_hung_up().unwrap_or(true),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.tcp().is_hung_up().unwrap_or(true),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.is_hung_up(),
         }
@@ -112,6 +142,8 @@ impl Transport {
     pub(crate) fn wait_while_connected<'a, R>(&'a self, select: Select<'a, R>) -> Option<R> {
         match self {
             Transport::Tcp(stream) => select.wait_while_connected(stream),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => select.wait_while_connected(tls.tcp()),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) if twin.is_hung_up() => None,
             #[cfg(any(test, feature = "testing"))]
@@ -123,6 +155,8 @@ impl Transport {
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Transport::Tcp(stream) => stream.shutdown(how),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.shutdown(how),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => {
                 twin.shutdown(how);
@@ -136,6 +170,8 @@ impl Transport {
         match self {
             // Where it fails the connection has ended already.
             Transport::Tcp(stream) => drop(stream.set_linger(Some(Duration::ZERO))),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.reset_on_close(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.reset_on_close(),
         }
@@ -145,6 +181,8 @@ impl Transport {
     pub(crate) fn unread_bytes(&self) -> usize {
         match self {
             Transport::Tcp(stream) => stream.unread_bytes().unwrap_or(0),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.unread_bytes(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unread(),
         }
@@ -154,8 +192,33 @@ impl Transport {
     pub(crate) fn unacknowledged_bytes(&self) -> usize {
         match self {
             Transport::Tcp(stream) => stream.unacknowledged_bytes().unwrap_or(0),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.unacknowledged_bytes(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unacknowledged(),
+        }
+    }
+
+    /// How many bytes of the write that is under way have gone out: they are in nobody's count yet.
+    pub(crate) fn uncounted_bytes(&self) -> usize {
+        match self {
+            Transport::Tcp(_) => 0,
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.uncounted_bytes(),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(_) => 0,
+        }
+    }
+
+    /// Tells the peer that nothing is missing at the end of the stream, where the end of the connection does not say so.
+    /// All that was written is on its way.
+    pub(crate) fn farewell(&self) -> io::Result<()> {
+        match self {
+            Transport::Tcp(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.farewell(),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(_) => Ok(()),
         }
     }
 
@@ -163,6 +226,8 @@ impl Transport {
     pub(crate) fn expire(&self) {
         match self {
             Transport::Tcp(stream) => stream.expire(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.tcp().expire(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.expire(),
         }
@@ -172,11 +237,15 @@ impl Transport {
     pub(crate) fn unexpire(&self) {
         match self {
             Transport::Tcp(stream) => stream.unexpire(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.tcp().unexpire(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unexpire(),
         }
     }
 }
 
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod twin;

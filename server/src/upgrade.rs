@@ -162,8 +162,7 @@ impl UpgradedWriter {
     /// # Errors
     /// The client is gone.
     pub fn shutdown(&mut self) -> io::Result<()> {
-        self.stream.open()?;
-        self.stream.activity.transport().shutdown(Shutdown::Write)
+        self.stream.write(|| self.stream.activity.transport().shutdown(Shutdown::Write).map(|()| 0)).map(drop)
     }
 }
 

@@ -101,6 +101,7 @@ const SERVER: &[&[&str]] = &[
     &["benching"],
     &["http_types"],
     &["shared"],
+    &["tls"],
     &["connection"],
     &["listener"],
     &["client"],

@@ -16,7 +16,6 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -95,7 +94,7 @@ impl Service {
     }
 
     /// A request that has not come whole by now is not waited for. Acquire: `patient` is set before `draining`.
-    fn is_in_haste(&self) -> bool {
+    pub(crate) fn is_in_haste(&self) -> bool {
         self.draining.load(Ordering::Acquire) && !self.patient.load(Ordering::Relaxed)
     }
 }
@@ -127,7 +126,8 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
             match after {
                 After::Request => {}
                 After::Idle => break,
-                After::Close | After::Broken => return,
+                After::Close => return wire.in_phase(Phase::Write, || farewell(wire)),
+                After::Broken => return,
                 After::Linger => return linger(wire, service, buffers.input()),
                 After::Upgrade(upgrade) => {
                     let received = buffers.input().unread().to_vec();
@@ -136,6 +136,22 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
                 }
             }
         }
+    }
+    farewell(wire);
+}
+
+/// The connection ends, and nothing is missing. A client that is gone does not hear it.
+fn farewell(wire: &Wire) {
+    let _ = wire.activity().transport().farewell();
+}
+
+/// Serves a connection that does not speak what it must: one answer, then the end.
+#[cfg(feature = "tls")]
+#[cold]
+pub(crate) fn turn_away(wire: &Wire, service: &Service, refusal: &Refusal) {
+    let mut buffers = wire.borrow_buffers();
+    if matches!(refuse(wire, service, refusal), After::Linger) {
+        linger(wire, service, buffers.input());
     }
 }
 
@@ -706,7 +722,7 @@ fn send_body(
             send(wire, service, Form { length, ..form }, &mut response)
         }
         Body::File(part) => {
-            let sent = wire.flush_with_file(part.file.file().as_fd(), part.offset, part.len);
+            let sent = wire.flush_with_file(part.file.file(), part.offset, part.len);
             if let Err(error) = &sent
                 && error.kind() == io::ErrorKind::UnexpectedEof
             {

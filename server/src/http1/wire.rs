@@ -11,8 +11,9 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
 use std::iter;
 use std::mem;
-use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+
+use bast::fs::File;
 
 use crate::buffer::{Buffers, Input};
 use crate::hooks::FaultKind;
@@ -237,12 +238,7 @@ impl Wire {
     ///
     /// # Errors
     /// Those of the transport, and `UnexpectedEof` where the file is shorter than it was.
-    pub(crate) fn flush_with_file(
-        &self,
-        file: BorrowedFd<'_>,
-        mut offset: u64,
-        mut len: u64,
-    ) -> io::Result<()> {
+    pub(crate) fn flush_with_file(&self, file: &File, mut offset: u64, mut len: u64) -> io::Result<()> {
         self.send_once(&mut self.output.borrow_mut(), |mut head| {
             let transport = self.activity.transport();
             while !head.is_empty() {

@@ -184,7 +184,7 @@ fn cause_index(cause: Cause) -> usize {
 }
 
 /// The kinds of failures that are told apart.
-const KINDS: [&str; 6] = ["refused", "panicked", "faulty", "broken_off", "write", "proxy"];
+const KINDS: [&str; 7] = ["refused", "panicked", "faulty", "broken_off", "write", "proxy", "tls"];
 
 fn kind_index(kind: FaultKind) -> usize {
     match kind {
@@ -194,6 +194,7 @@ fn kind_index(kind: FaultKind) -> usize {
         FaultKind::BrokenOff => 3,
         FaultKind::Write(_) => 4,
         FaultKind::Proxy => 5,
+        FaultKind::Tls => 6,
     }
 }
 

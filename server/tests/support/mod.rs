@@ -24,7 +24,10 @@ pub(crate) fn settings() -> Settings {
 }
 
 pub(crate) fn start(settings: Settings, handler: impl Handler) -> Running {
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings);
+    serve(Server::bind("127.0.0.1:0").expect("bind").with(settings), handler)
+}
+
+pub(crate) fn serve(server: Server, handler: impl Handler) -> Running {
     let address = server.local_addr().expect("an address");
     let handle = server.handle();
     let served = thread::spawn(move || server.serve(handler));
@@ -63,12 +66,12 @@ impl Drop for Running {
     }
 }
 
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     pub(crate) buffer: Vec<u8>,
 }
 
-impl Client {
+impl<S: Read + Write> Client<S> {
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).expect("send");
     }
