@@ -129,6 +129,8 @@ fn measure(options: &Options) -> io::Result<bool> {
     let figures = [
         each("before_p50", "us", &|round| round.before.us(0.5)),
         each("before_p99", "us", &|round| round.before.us(0.99)),
+        each("opening_p50", "us", &|round| round.opening.us(0.5)),
+        each("opening_p99", "us", &|round| round.opening.us(0.99)),
         each("during_p50", "us", &|round| round.during.us(0.5)),
         each("during_p99", "us", &|round| round.during.us(0.99)),
         each("after_p50", "us", &|round| round.after.us(0.5)),
@@ -164,6 +166,9 @@ impl Stretch {
 
 struct Round {
     before: Stretch,
+    /// While the others connect, all at once.
+    opening: Stretch,
+    /// From then on until the last of them was cut.
     during: Stretch,
     after: Stretch,
     /// From a client's first byte to its end, for the one that lasted longest.
@@ -196,25 +201,37 @@ fn attack(target: &Target, options: &Options) -> io::Result<Round> {
     let honest = Honest::start(target, options.honest)?;
     honest.enter(BEFORE);
     thread::sleep(measured);
-    honest.enter(DURING);
-    let last_cut = drip(target, options.drips)?;
+    honest.enter(OPENING);
+    let opened = Arc::new(AtomicUsize::new(0));
+    let last_cut = thread::scope(|scope| {
+        let drips = scope.spawn(|| drip(target, options.drips, &opened));
+        while opened.load(Ordering::Relaxed) < options.drips && !drips.is_finished() {
+            thread::sleep(LOOK_AGAIN);
+        }
+        honest.enter(DURING);
+        drips.join().expect("the dripping clients do not panic")
+    })?;
     honest.enter(AFTER);
     thread::sleep(measured);
     honest.enter(OVER);
-    let [before, during, after] = honest.end()?;
-    Ok(Round { before, during, after, last_cut })
+    let [before, opening, during, after] = honest.end()?;
+    Ok(Round { before, opening, during, after, last_cut })
 }
 
 /// The stretches of a round: indices of what the honest clients return.
 const BEFORE: usize = 0;
-const DURING: usize = 1;
-const AFTER: usize = 2;
-const OVER: usize = 3;
+const OPENING: usize = 1;
+const DURING: usize = 2;
+const AFTER: usize = 3;
+const OVER: usize = 4;
+
+/// Between two looks at how many have connected.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The honest clients, on an OS thread of their own: those that drip are not to delay them.
 struct Honest {
     stretch: Arc<AtomicUsize>,
-    clients: thread::JoinHandle<io::Result<[Stretch; 3]>>,
+    clients: thread::JoinHandle<io::Result<[Stretch; 4]>>,
 }
 
 impl Honest {
@@ -227,7 +244,7 @@ impl Honest {
             let stretch = Arc::clone(&stretch);
             thread::spawn(move || {
                 Runtime::builder().capabilities(1).build()?.run(move || {
-                    let clients: Vec<JoinHandle<io::Result<[Stretch; 3]>>> = (0..connections)
+                    let clients: Vec<JoinHandle<io::Result<[Stretch; 4]>>> = (0..connections)
                         .map(|index| {
                             let (stretch, request) = (Arc::clone(&stretch), Arc::clone(&request));
                             // Spread over the period.
@@ -253,14 +270,14 @@ impl Honest {
         self.stretch.store(stretch, Ordering::Relaxed);
     }
 
-    fn end(self) -> io::Result<[Stretch; 3]> {
+    fn end(self) -> io::Result<[Stretch; 4]> {
         self.clients.join().expect("the honest clients do not panic")
     }
 }
 
-fn stretches() -> [Stretch; 3] {
+fn stretches() -> [Stretch; 4] {
     let empty = || Histogram::new_with_max(LATENCY_MAX.as_nanos() as u64, 3).expect("valid bounds");
-    [(); 3].map(|()| Stretch { latencies_ns: empty() })
+    [(); 4].map(|()| Stretch { latencies_ns: empty() })
 }
 
 /// One honest client.
@@ -270,7 +287,7 @@ fn ask(
     answer_bytes: usize,
     offset: Duration,
     stretch: &AtomicUsize,
-) -> io::Result<[Stretch; 3]> {
+) -> io::Result<[Stretch; 4]> {
     let mut seen = stretches();
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
@@ -290,12 +307,18 @@ fn ask(
     Ok(seen)
 }
 
-/// Opens so many connections that drip, and returns when the last of them was cut: how long that one lasted.
-fn drip(target: &Target, connections: usize) -> io::Result<Duration> {
-    let address = target.addr;
+/// Opens so many connections that drip, and returns when the last of them was cut: how long that one lasted. It gives way to
+/// the honest clients, with which it shares the CPU: it is the server that is to be measured.
+fn drip(target: &Target, connections: usize, opened: &Arc<AtomicUsize>) -> io::Result<Duration> {
+    sys::give_way()?;
+    let (address, opened) = (target.addr, Arc::clone(opened));
     Runtime::builder().capabilities(1).build()?.run(move || {
-        let drips: Vec<JoinHandle<io::Result<Duration>>> =
-            (0..connections).map(|_| bast::spawn(move || drip_until_cut(address))).collect();
+        let drips: Vec<JoinHandle<io::Result<Duration>>> = (0..connections)
+            .map(|_| {
+                let opened = Arc::clone(&opened);
+                bast::spawn(move || drip_until_cut(address, &opened))
+            })
+            .collect();
         let mut last = Duration::ZERO;
         for drip in drips {
             last = last.max(drip.join().map_err(io::Error::other)??);
@@ -304,10 +327,11 @@ fn drip(target: &Target, connections: usize) -> io::Result<Duration> {
     })
 }
 
-fn drip_until_cut(address: SocketAddr) -> io::Result<Duration> {
+fn drip_until_cut(address: SocketAddr, opened: &AtomicUsize) -> io::Result<Duration> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ")?;
     let begun = Instant::now();
+    opened.fetch_add(1, Ordering::Relaxed);
     stream.set_read_timeout(Some(DRIP))?;
     let mut answer = [0; 512];
     while begun.elapsed() < HEAD_LIMIT * 10 {

@@ -330,6 +330,18 @@ fn signal(pid: u32, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the calling OS thread, and those that it starts, the lowest of the usual priorities (setpriority(2), which on Linux
+/// is about one OS thread).
+///
+/// # Errors
+/// Those of the call.
+pub fn give_way() -> io::Result<()> {
+    const LOWEST: libc::c_int = 19;
+    // SAFETY: no pointers.
+    unsafe { check(libc::setpriority(libc::PRIO_PROCESS, 0, LOWEST))? };
+    Ok(())
+}
+
 /// Has the kernel end this process when the OS thread that started it ends, so that an interrupted bench
 /// leaves no server behind.
 ///
