@@ -314,3 +314,61 @@ fn a_coding_that_is_not_built_in_shows_when_the_program_starts() {
         assert_eq!(built.is_ok(), CODINGS.contains(&coding));
     }
 }
+
+const THE_END: &[u8] = b"0\r\n\r\n";
+const LATER: &[u8] = b"<what is written later>";
+
+/// All that is sent in this coding by a producer to which nothing matters that `fails` finds.
+fn sent_in_spite(coding: Coding, fails: fn(&mut BodyWriter<'_>)) -> Vec<u8> {
+    let heedless = move |_: &mut Request<'_>| {
+        Response::stream_sized("text/plain", 1 << 40, move |body| {
+            fails(body);
+            assert!(body.write(LATER).is_err() && body.write_vectored(&[io::IoSlice::new(LATER)]).is_err());
+            assert!(body.flush().is_err());
+            Ok(())
+        })
+    };
+    let app: Arc<dyn Handler> = Arc::new(heedless.with(Compress::new().codings([coding])));
+    ask(&app, "GET", "/", &format!("Accept-Encoding: {}\r\n", coding.name())).sends.concat()
+}
+
+#[test]
+fn a_limit_that_passes_within_a_coding_breaks_the_body_off() {
+    for coding in CODINGS {
+        let sent = sent_in_spite(*coding, |body| {
+            // Nobody waits here: the limit passes at a yield point of the coding.
+            let written = bast::timeout(std::time::Duration::from_millis(1), || {
+                loop {
+                    body.write_all(&text(1 << 18)).expect("a twin takes all");
+                }
+            });
+            let Err(bast::Elapsed) = written;
+        });
+        assert!(!sent.ends_with(THE_END), "{coding:?}");
+        assert!(!sent.windows(LATER.len()).any(|window| window == LATER), "{coding:?}");
+    }
+}
+
+#[test]
+fn a_coding_that_failed_breaks_the_body_off() {
+    let one_too_many = |written: usize| {
+        move |_: &mut Request<'_>| {
+            Response::stream_sized("text/plain", 2000, move |body| {
+                body.write_all(&text(written))?;
+                assert!(body.write_all(&text(2001 - written)).is_err());
+                assert!(body.write_all(LATER).is_err());
+                Ok(())
+            })
+        }
+    };
+    for coding in CODINGS {
+        for written in [0, 1, 2000] {
+            let app: Arc<dyn Handler> =
+                Arc::new(one_too_many(written).with(Compress::new().codings([*coding])));
+            let sent =
+                ask(&app, "GET", "/", &format!("Accept-Encoding: {}\r\n", coding.name())).sends.concat();
+            assert!(!sent.ends_with(THE_END), "{coding:?} {written}");
+            assert!(!sent.windows(LATER.len()).any(|window| window == LATER), "{coding:?} {written}");
+        }
+    }
+}
