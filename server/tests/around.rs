@@ -89,6 +89,34 @@ fn every_response_is_in_the_access_log_when_the_server_has_ended() {
     }
 }
 
+/// A pipe on the standard output that nobody reads, say. The server's end waited for it without a limit, so that no signal ended
+/// the process.
+#[test]
+fn a_log_whose_sink_stands_still_does_not_hold_up_the_end_and_says_what_is_lost() {
+    install_logger();
+    let (enter, entered) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let sink = AccessLog::to_fn(move |_| {
+        enter.send(()).map_err(io::Error::other)?;
+        // Until the test is over.
+        released.recv().map_err(io::Error::other)
+    });
+    let app = (|_: &mut Request| "hello").with(AccessLog::common(sink));
+    let server = start(settings(), app);
+    let mut client = server.connect();
+    assert_eq!(client.get("/a").code, 200);
+    entered.recv_timeout(DEADLINE).expect("the sink is given the first line");
+    for _ in 0..2 {
+        assert_eq!(client.get("/b").code, 200);
+    }
+    server.handle.shutdown();
+    drop(client);
+    server.ended().expect("a clean end");
+    let told = "ERROR the access log does not take its last lines: 3 are lost";
+    assert!(LINES.lock().expect("no panic").iter().any(|line| line == told), "all three were not written");
+    drop(release);
+}
+
 #[test]
 fn a_response_that_its_client_did_not_take_is_marked_with_what_was_sent() {
     let (tx, rx) = mpsc::channel();
