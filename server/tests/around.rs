@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use bast_server::middleware::{AccessLog, Compress};
-use bast_server::{Handler, Request, Response, Router};
+use bast_server::{FaultKind, Handler, Hooks, Request, Response, Router, Settings};
 
 use support::{DEADLINE, settings, start};
 
@@ -30,7 +30,7 @@ fn install_logger() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         log::set_logger(&Logger).expect("the only logger");
-        log::set_max_level(log::LevelFilter::Error);
+        log::set_max_level(log::LevelFilter::Debug);
     });
 }
 
@@ -194,4 +194,61 @@ fn decoded(received: &[u8]) -> Vec<u8> {
         plain.extend_from_slice(&piece[..count]);
     }
     plain
+}
+
+/// A client that goes away in the middle of a download made a warning that named nobody, and told the hooks twice, the second time as
+/// if the producer were to blame.
+#[test]
+fn what_ends_a_stream_is_told_once_and_with_its_name() {
+    install_logger();
+    let (failed, faults) = mpsc::channel();
+    let (closed, closes) = mpsc::channel();
+    let hooks = Hooks::new()
+        .on_error(move |fault| failed.send(fault.kind).unwrap_or(()))
+        .on_close(move |_| closed.send(()).unwrap_or(()));
+    let app = Router::new().get("/ends/{how}", |request: &mut Request| {
+        let how = request.param_text("how").unwrap_or_default().into_owned();
+        Response::stream("text/plain", move |body| {
+            match &*how {
+                "fails" => return Err(io::Error::other("no more")),
+                "panics" => panic!("a bug of its own"),
+                _ => {}
+            }
+            loop {
+                match body.write_all(&[b'x'; 4096]) {
+                    Err(error) if how == "unwraps" => panic!("not written: {error}"),
+                    written => written?,
+                }
+            }
+        })
+    });
+    let server = start(Settings { hooks, ..settings() }, app);
+    for (how, told, level, text) in [
+        ("by-client", None, "DEBUG", ": the client did not take all: "),
+        ("unwraps", None, "ERROR", r#", route "/ends/{how}": handler panicked at "#),
+        ("panics", Some(FaultKind::BrokenOff), "ERROR", r#", route "/ends/{how}": handler panicked at "#),
+        ("fails", Some(FaultKind::BrokenOff), "WARN", ": a response was broken off: no more"),
+    ] {
+        let mut client = server.connect();
+        let peer = client.stream.local_addr().expect("an address");
+        client.send(format!("GET /ends/{how} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        if told.is_none() {
+            io::Read::read_exact(&mut client.stream, &mut [0; 1000]).expect("the beginning");
+        } else {
+            while client.receive() > 0 {}
+        }
+        drop(client);
+        closes.recv_timeout(DEADLINE).expect("the hook is called");
+        let faults: Vec<FaultKind> = faults.try_iter().collect();
+        match told {
+            Some(kind) => assert_eq!(faults, [kind], "{how}"),
+            None => assert!(matches!(*faults, [FaultKind::Write(_)]), "{how}: {faults:?}"),
+        }
+        let lines = LINES.lock().expect("no panic");
+        let named = format!("GET \"/ends/{how}\"");
+        let of_this: Vec<&String> = lines.iter().filter(|line| line.contains(&named)).collect();
+        let [line] = *of_this else { panic!("{how}: {of_this:?}") };
+        assert!(line.starts_with(level) && line.contains(text), "{how}: {line}");
+        assert!(level != "ERROR" || line.contains(&format!("from {peer}")), "{how}: {line}");
+    }
 }
