@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use bast_server::middleware::{AccessLog, Compress};
-use bast_server::{FaultKind, Handler, Hooks, Request, Response, Router, Settings};
+use bast_server::{FaultKind, Handler, Hooks, Next, Request, Response, Router, Settings, Status};
 
 use support::{DEADLINE, settings, start};
 
@@ -251,4 +251,33 @@ fn what_ends_a_stream_is_told_once_and_with_its_name() {
         assert!(line.starts_with(level) && line.contains(text), "{how}: {line}");
         assert!(level != "ERROR" || line.contains(&format!("from {peer}")), "{how}: {line}");
     }
+}
+
+/// It runs in a drop, and while a connection is killed that is in the middle of an unwind: the process was aborted.
+#[test]
+fn an_observer_that_panics_harms_nobody_although_its_connection_is_killed() {
+    install_logger();
+    let (told, tells) = mpsc::channel();
+    let gate = support::Gate::new();
+    let app = Router::new().get("/", |_: &mut Request| "hello").get("/waits", gate.handler());
+    let app = app.with(move |request: &mut Request<'_>, next: Next<'_>| {
+        let told = told.clone();
+        request.on_sent(|_| panic!("an observer that fails"));
+        request.on_sent(move |sent| told.send(sent.status().map(Status::code)).unwrap_or(()));
+        next.run(request)
+    });
+    let server = start(settings(), app);
+    let mut client = server.connect();
+    for _ in 0..2 {
+        assert_eq!(client.get("/").code, 200, "the connection lives on");
+        assert_eq!(tells.recv_timeout(DEADLINE), Ok(Some(200)));
+    }
+    client.send("GET /waits HTTP/1.1\r\nHost: a\r\n\r\n");
+    let _visitor = gate.arrival();
+    server.handle.shutdown();
+    server.handle.shutdown();
+    assert_eq!(tells.recv_timeout(DEADLINE), Ok(None), "killed");
+    server.ended().expect("a clean end");
+    let lines = LINES.lock().expect("no panic");
+    assert!(lines.iter().any(|line| line == "ERROR the hook on_sent panicked"), "{lines:?}");
 }
