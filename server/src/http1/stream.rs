@@ -10,6 +10,7 @@ use std::io::{self, IoSlice};
 use std::mem;
 
 use crate::class::{is_field_value, is_token};
+use crate::coding::DIGESTS;
 use crate::http1::encode::{self, CHUNK_BYTES_MAX, LAST_CHUNK, Length};
 use crate::http1::trailers;
 use crate::http1::wire::{HELD_BYTES_MAX, Wire};
@@ -80,7 +81,8 @@ impl<'w> BodyWriter<'w> {
     /// (RFC 9110 §6.5).
     ///
     /// It is sent only to a client that said `TE: trailers`, in a chunked response; else it is dropped without a word, as
-    /// anybody on the way may drop it, too. The names are best announced by
+    /// anybody on the way may drop it, too. So is a digest (`Repr-Digest` and its kin) of content that goes through a content coding,
+    /// because it is that of other bytes. The names are best announced by
     /// [`with_header("Trailer", …)`](crate::Response::with_header).
     ///
     /// ```
@@ -104,7 +106,9 @@ impl<'w> BodyWriter<'w> {
         {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "this field cannot be a trailer"));
         }
-        if let Some(lines) = &mut self.trailers {
+        let is_of_plain_content = !matches!(self.coding, Coding::Plain)
+            && DIGESTS.iter().any(|digest| name.eq_ignore_ascii_case(digest));
+        if let Some(lines) = self.trailers.as_mut().filter(|_| !is_of_plain_content) {
             [name, ": ", value, "\r\n"].into_iter().for_each(|part| lines.push_str(part));
         }
         Ok(())
