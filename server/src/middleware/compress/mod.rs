@@ -174,7 +174,7 @@ impl Compress {
             Body::Stream(stream) => self.code_stream(coding, stream),
             other => other,
         };
-        let response = DIGESTS.iter().fold(weaken(response), |response, name| response.without_header(name));
+        let response = DIGESTS.iter().fold(weaken(response), Response::without_header);
         response
             .without_header("Accept-Ranges")
             .with_header("Content-Encoding", coding.name())
