@@ -45,6 +45,10 @@ impl Coding {
     }
 }
 
+/// Fields with a checksum of the content, or of the representation in its coding (RFC 9530; RFC 3230 and RFC 1864 before it):
+/// those of the plain content are wrong for what is coded.
+pub(crate) const DIGESTS: &[&str] = &["Content-Digest", "Repr-Digest", "Digest", "Content-MD5"];
+
 /// What to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {

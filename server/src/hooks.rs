@@ -94,7 +94,7 @@ impl Hooks {
 }
 
 /// Calls a hook; `None` where it panicked.
-fn guarded<T>(name: &str, hook: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn guarded<T>(name: &str, hook: impl FnOnce() -> T) -> Option<T> {
     match bast::catch_unwind(AssertUnwindSafe(hook)) {
         Ok(value) => Some(value),
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),

@@ -305,7 +305,8 @@ impl<'c> Request<'c> {
     /// Calls `observer` when nothing more of the response will be sent, whatever became of it: also where the handler
     /// panicked, the body broke off or the connection was killed.
     ///
-    /// It runs on the connection's thread, possibly while that unwinds: it should neither wait nor panic.
+    /// It runs on the connection's thread, possibly while that unwinds, and should not wait. Exceptions from outside are deferred
+    /// ([`bast::mask`](bast::mask())). One that panics is logged, and the others are told nevertheless.
     pub fn on_sent(&mut self, observer: impl FnOnce(&Sent<'_>) + 'static) {
         self.extras.get_or_insert_default().observers.push(Box::new(observer));
     }

@@ -11,6 +11,7 @@
 use std::fmt;
 
 use crate::extensions::Extensions;
+use crate::hooks::guarded;
 use crate::message::Status;
 
 /// The end of an exchange; see [`Request::on_sent`](crate::Request::on_sent).
@@ -81,9 +82,13 @@ impl Drop for Extras {
     fn drop(&mut self) {
         let observers = std::mem::take(&mut self.observers);
         let sent = Sent { outcome: self.outcome, route: self.route, extensions: &self.extensions };
-        for observer in observers {
-            observer(&sent);
-        }
+        // The thread may be unwinding already, because it was killed: a second panic would end the process. And a kill that comes now
+        // must not cost those that are still to be told.
+        bast::mask(|_| {
+            for observer in observers {
+                guarded("on_sent", || observer(&sent));
+            }
+        });
     }
 }
 

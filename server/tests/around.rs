@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
 use bast_server::middleware::{AccessLog, Compress};
-use bast_server::{Handler, Request, Response, Router};
+use bast_server::{FaultKind, Handler, Hooks, Next, Request, Response, Router, Settings, Status};
 
 use support::{DEADLINE, settings, start};
 
@@ -30,7 +30,7 @@ fn install_logger() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         log::set_logger(&Logger).expect("the only logger");
-        log::set_max_level(log::LevelFilter::Error);
+        log::set_max_level(log::LevelFilter::Debug);
     });
 }
 
@@ -87,6 +87,34 @@ fn every_response_is_in_the_access_log_when_the_server_has_ended() {
         assert!(line.contains(&format!("\"GET {path} HTTP/1.1\" 200 {bytes} ")), "{line}");
         assert!(line.contains(" + "), "{line}");
     }
+}
+
+/// A pipe on the standard output that nobody reads, say. The server's end waited for it without a limit, so that no signal ended
+/// the process.
+#[test]
+fn a_log_whose_sink_stands_still_does_not_hold_up_the_end_and_says_what_is_lost() {
+    install_logger();
+    let (enter, entered) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let sink = AccessLog::to_fn(move |_| {
+        enter.send(()).map_err(io::Error::other)?;
+        // Until the test is over.
+        released.recv().map_err(io::Error::other)
+    });
+    let app = (|_: &mut Request| "hello").with(AccessLog::common(sink));
+    let server = start(settings(), app);
+    let mut client = server.connect();
+    assert_eq!(client.get("/a").code, 200);
+    entered.recv_timeout(DEADLINE).expect("the sink is given the first line");
+    for _ in 0..2 {
+        assert_eq!(client.get("/b").code, 200);
+    }
+    server.handle.shutdown();
+    drop(client);
+    server.ended().expect("a clean end");
+    let told = "ERROR the access log does not take its last lines: 3 are lost";
+    assert!(LINES.lock().expect("no panic").iter().any(|line| line == told), "all three were not written");
+    drop(release);
 }
 
 #[test]
@@ -166,4 +194,90 @@ fn decoded(received: &[u8]) -> Vec<u8> {
         plain.extend_from_slice(&piece[..count]);
     }
     plain
+}
+
+/// A client that goes away in the middle of a download made a warning that named nobody, and told the hooks twice, the second time as
+/// if the producer were to blame.
+#[test]
+fn what_ends_a_stream_is_told_once_and_with_its_name() {
+    install_logger();
+    let (failed, faults) = mpsc::channel();
+    let (closed, closes) = mpsc::channel();
+    let hooks = Hooks::new()
+        .on_error(move |fault| failed.send(fault.kind).unwrap_or(()))
+        .on_close(move |_| closed.send(()).unwrap_or(()));
+    let app = Router::new().get("/ends/{how}", |request: &mut Request| {
+        let how = request.param_text("how").unwrap_or_default().into_owned();
+        Response::stream("text/plain", move |body| {
+            match &*how {
+                "fails" => return Err(io::Error::other("no more")),
+                "panics" => panic!("a bug of its own"),
+                _ => {}
+            }
+            loop {
+                match body.write_all(&[b'x'; 4096]) {
+                    Err(error) if how == "unwraps" => panic!("not written: {error}"),
+                    written => written?,
+                }
+            }
+        })
+    });
+    let server = start(Settings { hooks, ..settings() }, app);
+    for (how, told, level, text) in [
+        ("by-client", None, "DEBUG", ": the client did not take all: "),
+        ("unwraps", None, "ERROR", r#", route "/ends/{how}": handler panicked at "#),
+        ("panics", Some(FaultKind::BrokenOff), "ERROR", r#", route "/ends/{how}": handler panicked at "#),
+        ("fails", Some(FaultKind::BrokenOff), "WARN", ": a response was broken off: no more"),
+    ] {
+        let mut client = server.connect();
+        let peer = client.stream.local_addr().expect("an address");
+        client.send(format!("GET /ends/{how} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        if told.is_none() {
+            io::Read::read_exact(&mut client.stream, &mut [0; 1000]).expect("the beginning");
+        } else {
+            while client.receive() > 0 {}
+        }
+        drop(client);
+        closes.recv_timeout(DEADLINE).expect("the hook is called");
+        let faults: Vec<FaultKind> = faults.try_iter().collect();
+        match told {
+            Some(kind) => assert_eq!(faults, [kind], "{how}"),
+            None => assert!(matches!(*faults, [FaultKind::Write(_)]), "{how}: {faults:?}"),
+        }
+        let lines = LINES.lock().expect("no panic");
+        let named = format!("GET \"/ends/{how}\"");
+        let of_this: Vec<&String> = lines.iter().filter(|line| line.contains(&named)).collect();
+        let [line] = *of_this else { panic!("{how}: {of_this:?}") };
+        assert!(line.starts_with(level) && line.contains(text), "{how}: {line}");
+        assert!(level != "ERROR" || line.contains(&format!("from {peer}")), "{how}: {line}");
+    }
+}
+
+/// It runs in a drop, and while a connection is killed that is in the middle of an unwind: the process was aborted.
+#[test]
+fn an_observer_that_panics_harms_nobody_although_its_connection_is_killed() {
+    install_logger();
+    let (told, tells) = mpsc::channel();
+    let gate = support::Gate::new();
+    let app = Router::new().get("/", |_: &mut Request| "hello").get("/waits", gate.handler());
+    let app = app.with(move |request: &mut Request<'_>, next: Next<'_>| {
+        let told = told.clone();
+        request.on_sent(|_| panic!("an observer that fails"));
+        request.on_sent(move |sent| told.send(sent.status().map(Status::code)).unwrap_or(()));
+        next.run(request)
+    });
+    let server = start(settings(), app);
+    let mut client = server.connect();
+    for _ in 0..2 {
+        assert_eq!(client.get("/").code, 200, "the connection lives on");
+        assert_eq!(tells.recv_timeout(DEADLINE), Ok(Some(200)));
+    }
+    client.send("GET /waits HTTP/1.1\r\nHost: a\r\n\r\n");
+    let _visitor = gate.arrival();
+    server.handle.shutdown();
+    server.handle.shutdown();
+    assert_eq!(tells.recv_timeout(DEADLINE), Ok(None), "killed");
+    server.ended().expect("a clean end");
+    let lines = LINES.lock().expect("no panic");
+    assert!(lines.iter().any(|line| line == "ERROR the hook on_sent panicked"), "{lines:?}");
 }

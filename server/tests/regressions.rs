@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use bast_server::{Request, Response, Router, Server, Settings, Status};
+use bast_server::middleware::{Compress, Effort};
+use bast_server::{Error, Handler as _, Request, Response, Router, Server, Settings, Status};
 
 mod support;
 
@@ -76,4 +77,61 @@ fn a_205_is_sent_without_the_body_that_its_handler_gave_it() {
         assert_eq!((answer.code, &*answer.body), (205, ""), "{path}");
         assert!(answer.head.contains("\r\nContent-Length: 0\r\n"), "{path}: {}", answer.head);
     }
+}
+
+/// A limit of the producer's own passes while coded bytes wait for the client. What was written later went out plain behind a part of
+/// the coded bytes, and the response ended as if it were whole.
+#[test]
+fn a_limit_that_passes_while_coded_bytes_are_sent_breaks_the_response_off() {
+    const LATER: &[u8] = b"<what is written later>";
+    /// Far longer than a piece takes to be coded, so it passes while the client does not read.
+    const LIMIT: Duration = Duration::from_millis(500);
+    let (late, a_limit_passed) = mpsc::channel();
+    let app = Router::new().get("/{bytes}", move |request: &mut Request<'_>| -> Result<Response, Error> {
+        let (bytes, late) = (request.param("bytes")?, late.clone());
+        Ok(Response::stream("text/plain", move |body| {
+            let mut noise = noise();
+            loop {
+                let piece: Vec<u8> = noise.by_ref().take(bytes).collect();
+                match bast::timeout(LIMIT, || body.write_all(&piece)) {
+                    Ok(written) => written?,
+                    Err(bast::Elapsed) => break,
+                }
+            }
+            let refused = body.write_all(LATER).is_err() && body.flush().is_err();
+            late.send(refused).map_err(std::io::Error::other)
+        }))
+    });
+    let server = support::start(support::settings(), app.with(Compress::new().effort(Effort::Fast)));
+    for coding in ["gzip", "br", "zstd"] {
+        // Pieces that are gathered, and pieces that are sent from the encoder's memory.
+        for bytes in [8_000, 100_000] {
+            let mut client = server.connect();
+            client.send(format!(
+                "GET /{bytes} HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {coding}\r\nConnection: close\r\n\r\n"
+            ));
+            let refused =
+                a_limit_passed.recv_timeout(DEADLINE).expect("the client does not read, so a limit passes");
+            assert!(refused, "{coding} {bytes}: more was written");
+            let mut received = Vec::new();
+            // The end may be a reset: then what came before it is enough.
+            let _ = client.stream.read_to_end(&mut received);
+            assert!(received.starts_with(b"HTTP/1.1 200 "), "{coding} {bytes}");
+            assert!(!received.ends_with(b"0\r\n\r\n"), "{coding} {bytes}: as if it were whole");
+            let is_later = received.windows(LATER.len()).any(|window| window == LATER);
+            assert!(!is_later, "{coding} {bytes}: plain among coded bytes");
+        }
+    }
+}
+
+/// What no coding makes smaller.
+fn noise() -> impl Iterator<Item = u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()
+    })
+    .flatten()
 }

@@ -14,6 +14,7 @@
 //! The frames below `await_request` are what an idle connection costs: what needs stack is in calls beside it.
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -234,11 +235,13 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     }
     let mut expects_continue = head.expect_continue && input.is_empty();
     wire.activity().begin_request();
-    let answer = Answer {
+    let mut answer = Answer {
         head_at,
         version: head.version,
         asked: head.options.persistence(head.version),
         head_only: head.is_head(),
+        peer,
+        route: None,
     };
     let mut request = Request::new(wire, input, head_at, &mut body, &mut expects_continue, peer);
     let mut response = None;
@@ -247,6 +250,7 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     if let Some(meter) = wire.activity().meter() {
         meter.answers(Some(request.method()), response.status());
     }
+    answer.route = request.route();
     let extras = request.take_extras();
     let mut conclude = |response| {
         if switches {
@@ -396,7 +400,14 @@ fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
     }
     let mut response =
         Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);
-    let answer = Answer { head_at: 0, version: Version::Http11, asked: Persistence::Close, head_only: false };
+    let answer = Answer {
+        head_at: 0,
+        version: Version::Http11,
+        asked: Persistence::Close,
+        head_only: false,
+        peer: &None,
+        route: None,
+    };
     let form = Form::new(answer, &response, Persistence::Close);
     if send(wire, service, form, &mut response).is_err() {
         return After::Close;
@@ -406,7 +417,7 @@ fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
 
 /// What the response has to know of its request.
 #[derive(Clone, Copy)]
-struct Answer {
+struct Answer<'p> {
     /// Where its head begins in the input.
     head_at: usize,
     version: Version,
@@ -414,6 +425,10 @@ struct Answer {
     asked: Persistence,
     /// It was a HEAD request.
     head_only: bool,
+    /// Whose request it was.
+    peer: &'p Option<SocketAddr>,
+    /// The pattern of the route that answered.
+    route: Option<&'static str>,
 }
 
 /// How a response goes out.
@@ -427,7 +442,7 @@ struct Form {
 }
 
 impl Form {
-    fn new(answer: Answer, response: &Response, persistence: Persistence) -> Form {
+    fn new(answer: Answer<'_>, response: &Response, persistence: Persistence) -> Form {
         let allows_content = response.status().allows_content();
         let length =
             if allows_content { length_of(response, answer) } else { length_without_body(response.status()) };
@@ -443,7 +458,7 @@ fn respond(
     input: &mut Input,
     body: &mut RequestBody,
     expects_continue: &mut bool,
-    answer: Answer,
+    answer: Answer<'_>,
     response: &mut Response,
 ) -> After {
     let mut form = Form::new(answer, response, Persistence::Reuse);
@@ -510,7 +525,7 @@ fn switch(
     input: &mut Input,
     body: &mut RequestBody,
     expects_continue: bool,
-    answer: Answer,
+    answer: Answer<'_>,
     response: &mut Response,
 ) -> After {
     let is_over = body.is_done()
@@ -555,7 +570,7 @@ fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, received: V
 }
 
 /// How the end of this response's body is made known.
-fn length_of(response: &Response, answer: Answer) -> Length {
+fn length_of(response: &Response, answer: Answer<'_>) -> Length {
     match response.body() {
         Body::Stream(StreamBody { length: None, .. }) if answer.version == Version::Http11 => Length::Chunked,
         // A HEAD response ends with its head whatever the body would have been.
@@ -778,7 +793,7 @@ fn send_stream(
     wire: &Wire,
     service: &Service,
     form: Form,
-    answer: Answer,
+    answer: Answer<'_>,
     response: &mut Response,
     mut reader: BodyReader<'_>,
 ) -> io::Result<()> {
@@ -801,22 +816,56 @@ fn send_stream(
         // To this client the end of the connection is the end of the body, unless it is reset.
         wire.activity().transport().reset_on_close();
     }
-    match produced {
-        Ok(Ok(())) => writer.finish().inspect_err(|error| {
-            log::error!("a response body was shorter than announced");
-            wire.activity().failed(FaultKind::BrokenOff, error);
-        }),
-        Ok(Err(error)) => {
-            log::warn!("a response was broken off: {}", Printable(&error));
-            wire.activity().failed(FaultKind::BrokenOff, &error);
-            Err(error)
-        }
+    let failure = match produced {
+        Ok(Ok(())) => match writer.finish() {
+            Ok(()) => return Ok(()),
+            Err(error) => BrokenOff::Short(error),
+        },
+        Ok(Err(error)) => BrokenOff::Failed(error),
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
-        Err(_) => {
-            log::error!("a response was broken off: its producer panicked");
-            wire.activity().failed(FaultKind::BrokenOff, &"its producer panicked");
-            Err(io::ErrorKind::Other.into())
+        Err(payload) => BrokenOff::Panicked(payload),
+    };
+    Err(failure.tell(wire, answer, reader))
+}
+
+/// Why the producer of a body did not get to its end.
+enum BrokenOff {
+    /// It wrote less than it had announced.
+    Short(io::Error),
+    Failed(io::Error),
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl BrokenOff {
+    /// Says so in the log and to the hooks. Where the client's side had failed before, the hooks know, and the producer is not to blame
+    /// for what it made of that.
+    #[cold]
+    #[inline(never)]
+    fn tell(self, wire: &Wire, answer: Answer<'_>, reader: BodyReader<'_>) -> io::Error {
+        let BodyReader { input, body, expects_continue, .. } = reader;
+        let mut request = Request::new(wire, input, answer.head_at, body, expects_continue, answer.peer);
+        if let Some(route) = answer.route {
+            request.set_route(route);
         }
+        let is_clients = wire.has_failed();
+        let (error, level, what) = match self {
+            BrokenOff::Short(error) => (error, log::Level::Error, "a body shorter than announced"),
+            BrokenOff::Failed(error) => (error, log::Level::Warn, "a response was broken off"),
+            BrokenOff::Panicked(payload) => {
+                log_panic(&request, &*payload);
+                if !is_clients {
+                    wire.activity().failed(FaultKind::BrokenOff, &"its producer panicked");
+                }
+                return io::ErrorKind::Other.into();
+            }
+        };
+        let (level, what) =
+            if is_clients { (log::Level::Debug, "the client did not take all") } else { (level, what) };
+        log::log!(level, "{} {:?}: {what}: {}", request.method(), request.path(), Printable(&error));
+        if !is_clients {
+            wire.activity().failed(FaultKind::BrokenOff, &error);
+        }
+        error
     }
 }
 

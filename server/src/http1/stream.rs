@@ -7,8 +7,10 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem;
 
 use crate::class::{is_field_value, is_token};
+use crate::coding::DIGESTS;
 use crate::http1::encode::{self, CHUNK_BYTES_MAX, LAST_CHUNK, Length};
 use crate::http1::trailers;
 use crate::http1::wire::{HELD_BYTES_MAX, Wire};
@@ -19,14 +21,24 @@ const _: () = assert!(HELD_BYTES_MAX <= CHUNK_BYTES_MAX);
 /// Where a streamed response body is written to; see [`Response::stream`](crate::Response::stream).
 ///
 /// Writes may wait for the client. One that is interrupted while it waits ([`bast::timeout`]) may have sent a part: the body cannot be
-/// continued then, and the response is broken off.
+/// continued then, and the response is broken off. The same goes for one that is interrupted or fails within a content coding
+/// ([`Compress`](crate::middleware::Compress)): all later writes fail.
 pub struct BodyWriter<'w> {
     wire: &'w Wire,
     framing: Framing,
     /// The lines to send behind the body, where the client wants any.
     trailers: Option<String>,
-    /// What is written goes through this first.
-    encoder: Option<Box<dyn Encode>>,
+    coding: Coding,
+}
+
+/// Whether what is written is sent as it is.
+enum Coding {
+    Plain,
+    /// It goes through this first.
+    Coded(Box<dyn Encode>),
+    /// The encoder failed, or its work was interrupted. What came of that is unknown, so nothing can follow: neither content as it
+    /// is nor the end.
+    Broken,
 }
 
 /// A content coding at work: takes plain bytes, and leaves coded ones in its output.
@@ -62,14 +74,15 @@ impl<'w> BodyWriter<'w> {
             Length::UntilClose => Framing::UntilClose,
         };
         let trailers = (wants_trailers && length == Length::Chunked).then(String::new);
-        Some(BodyWriter { wire, framing, trailers, encoder: None })
+        Some(BodyWriter { wire, framing, trailers, coding: Coding::Plain })
     }
 
     /// Adds a field that is sent behind the body: a checksum or a signature, say, that is known only when all was written
     /// (RFC 9110 §6.5).
     ///
     /// It is sent only to a client that said `TE: trailers`, in a chunked response; else it is dropped without a word, as
-    /// anybody on the way may drop it, too. The names are best announced by
+    /// anybody on the way may drop it, too. So is a digest (`Repr-Digest` and its kin) of content that goes through a content coding,
+    /// because it is that of other bytes. The names are best announced by
     /// [`with_header("Trailer", …)`](crate::Response::with_header).
     ///
     /// ```
@@ -93,7 +106,9 @@ impl<'w> BodyWriter<'w> {
         {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "this field cannot be a trailer"));
         }
-        if let Some(lines) = &mut self.trailers {
+        let is_of_plain_content = !matches!(self.coding, Coding::Plain)
+            && DIGESTS.iter().any(|digest| name.eq_ignore_ascii_case(digest));
+        if let Some(lines) = self.trailers.as_mut().filter(|_| !is_of_plain_content) {
             [name, ": ", value, "\r\n"].into_iter().for_each(|part| lines.push_str(part));
         }
         Ok(())
@@ -102,18 +117,39 @@ impl<'w> BodyWriter<'w> {
     /// Sends what is written from now on through a content coding, up to [`end_encoding`](BodyWriter::end_encoding).
     #[cfg_attr(not(feature = "gzip"), expect(dead_code, reason = "no coding is there"))]
     pub(crate) fn encode_by(&mut self, encoder: Box<dyn Encode>) {
-        self.encoder = Some(encoder);
+        self.coding = Coding::Coded(encoder);
     }
 
     /// Ends the coded content, and sends the rest of it.
+    ///
+    /// # Errors
+    /// Those of the encoder and of writing, and `BrokenPipe` where there was one before.
     #[cfg_attr(not(feature = "gzip"), expect(dead_code, reason = "no coding is there"))]
     pub(crate) fn end_encoding(&mut self) -> io::Result<()> {
-        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
-        encoder.finish()?;
-        self.send_output(&mut *encoder)
+        if let Some(mut encoder) = self.take_encoder()? {
+            encoder.finish()?;
+            self.send_output(&mut *encoder)?;
+        }
+        self.coding = Coding::Plain;
+        Ok(())
     }
 
-    /// Lets the encoder work, and sends what it has for it. After a failure there is none any more: nothing would make sense.
+    /// Takes the encoder, if there is to be one. Without it the body is broken until it is put back, so that it stays so when
+    /// the work ends by an unwind or an error, whoever catches that.
+    fn take_encoder(&mut self) -> io::Result<Option<Box<dyn Encode>>> {
+        match mem::replace(&mut self.coding, Coding::Broken) {
+            Coding::Plain => {
+                self.coding = Coding::Plain;
+                Ok(None)
+            }
+            Coding::Coded(encoder) => Ok(Some(encoder)),
+            Coding::Broken => {
+                Err(io::Error::new(io::ErrorKind::BrokenPipe, "the coding of this body was broken off"))
+            }
+        }
+    }
+
+    /// Lets the encoder work, and sends what it has for it.
     #[inline(never)]
     fn encode(
         &mut self,
@@ -122,7 +158,7 @@ impl<'w> BodyWriter<'w> {
     ) -> io::Result<()> {
         work(&mut *encoder)?;
         self.send_output(&mut *encoder)?;
-        self.encoder = Some(encoder);
+        self.coding = Coding::Coded(encoder);
         Ok(())
     }
 
@@ -229,14 +265,14 @@ impl BodyWriter<'_> {
 
 impl io::Write for BodyWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.encoder.take() {
+        match self.take_encoder()? {
             None => self.write_plain(bytes),
             Some(encoder) => self.encode(encoder, |encoder| encoder.write(bytes)).map(|()| bytes.len()),
         }
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.encoder.is_some() {
+        if !matches!(self.coding, Coding::Plain) {
             let first = parts.iter().find(|part| !part.is_empty());
             return first.map_or(Ok(0), |part| self.write(part));
         }
@@ -262,7 +298,7 @@ impl io::Write for BodyWriter<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if let Some(encoder) = self.encoder.take() {
+        if let Some(encoder) = self.take_encoder()? {
             self.encode(encoder, |encoder| encoder.flush())?;
         }
         self.wire.flush()

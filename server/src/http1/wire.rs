@@ -44,8 +44,18 @@ pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
     /// Where the chunk begins that is being written.
     chunk: Option<usize>,
-    /// Sending failed; nothing can be sent any more.
-    failed: bool,
+    sending: Sending,
+}
+
+/// May more be sent?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Sending {
+    #[default]
+    Possible,
+    /// It was interrupted in the middle of what cannot be taken up again.
+    Torn,
+    /// It failed, and that was told.
+    Failed,
 }
 
 impl Output {
@@ -117,11 +127,18 @@ impl Wire {
     pub(crate) fn outcome(&self, is_whole: bool) -> Outcome {
         let (status, body_at) = self.begun.get();
         // The output is borrowed where its sending was interrupted.
-        let (held, failed) =
-            self.output.try_borrow().map_or((0, true), |output| (output.bytes.len() as u64, output.failed));
+        let (held, failed) = self
+            .output
+            .try_borrow()
+            .map_or((0, true), |output| (output.bytes.len() as u64, output.sending != Sending::Possible));
         let body_bytes =
             if status.is_some() { (self.activity.sent_bytes() + held).saturating_sub(body_at) } else { 0 };
         Outcome { status, body_bytes, is_whole: is_whole && !failed }
+    }
+
+    /// Has sending failed? Then that was told already, and what the writer makes of it is no fault of its own.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.output.try_borrow().is_ok_and(|output| output.sending == Sending::Failed)
     }
 
     /// How many bytes are held.
@@ -169,7 +186,7 @@ impl Wire {
     #[inline]
     fn send(&self, output: &mut Output) -> io::Result<()> {
         output.close_chunk();
-        if output.failed {
+        if output.sending != Sending::Possible {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let mut unsent = Unsent { bytes: &mut output.bytes, sent: 0 };
@@ -182,19 +199,19 @@ impl Wire {
             Ok(())
         });
         unsent.finish();
-        output.failed = sent.is_err();
+        output.sending = if sent.is_ok() { Sending::Possible } else { Sending::Failed };
         sent.inspect_err(|error| self.write_failed(error))
     }
 
     /// Sends the output and what `body` has besides. Interrupted, that cannot be taken up again.
     fn send_once(&self, output: &mut Output, body: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
         output.close_chunk();
-        if output.failed {
+        if output.sending != Sending::Possible {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        output.failed = true;
+        output.sending = Sending::Torn;
         let sent = self.in_phase(Phase::Write, || body(&output.bytes));
-        output.failed = sent.is_err();
+        output.sending = if sent.is_ok() { Sending::Possible } else { Sending::Failed };
         output.bytes.clear();
         sent.inspect_err(|error| self.write_failed(error))
     }

@@ -66,22 +66,54 @@ impl<F> fmt::Debug for BasicAuth<F> {
     }
 }
 
-/// Lets in who has a token that the program's function accepts; all others get a 401 and the handler does not run. See
-/// [`BasicAuth`].
+/// Lets in who has a token that the program's function accepts; all others get a 401 and the handler does not run.
+///
+/// The function may block, and the token needs TLS in front, as with [`BasicAuth`]. It says `true` or `false`, or, where it knows
+/// whose token it is, a [`User`] or `None`: then handlers and the access log find the name in the request's
+/// [extensions](Request::extensions).
 ///
 /// ```
-/// use bast_server::middleware::{BearerAuth, is_same_secret};
+/// use bast_server::middleware::{BearerAuth, User, is_same_secret};
 /// use bast_server::{Handler, Request};
 /// let api = |_: &mut Request| "data";
-/// let api = api.with(BearerAuth::new("api", |token| is_same_secret(token, "open sesame")));
-/// # let _ = api;
+/// let open = api.with(BearerAuth::new("api", |token| is_same_secret(token, "open sesame")));
+///
+/// let tokens = [("ada", "engine"), ("grace", "nanosecond")];
+/// let whose = move |token: &str| {
+///     let (name, _) = tokens.iter().find(|(_, known)| is_same_secret(token, known))?;
+///     Some(User::new(*name))
+/// };
+/// let named = api.with(BearerAuth::new("api", whose));
+/// # let _ = (open, named);
 /// ```
 pub struct BearerAuth<F> {
     challenge: String,
     check: F,
 }
 
-impl<F: Fn(&str) -> bool + Send + Sync + 'static> BearerAuth<F> {
+/// What a function says of a token: `bool`, or `Option<User>` where it knows whose it is.
+pub trait Verdict {
+    /// Whether the token is accepted, and whose it is.
+    fn accepts(self) -> (bool, Option<User>);
+}
+
+impl Verdict for bool {
+    fn accepts(self) -> (bool, Option<User>) {
+        (self, None)
+    }
+}
+
+impl Verdict for Option<User> {
+    fn accepts(self) -> (bool, Option<User>) {
+        (self.is_some(), self)
+    }
+}
+
+impl<F, V> BearerAuth<F>
+where
+    F: Fn(&str) -> V + Send + Sync + 'static,
+    V: Verdict,
+{
     /// Asks `check` about the token.
     ///
     /// # Panics
@@ -92,14 +124,26 @@ impl<F: Fn(&str) -> bool + Send + Sync + 'static> BearerAuth<F> {
     }
 }
 
-impl<F: Fn(&str) -> bool + Send + Sync + 'static> Middleware for BearerAuth<F> {
+impl<F, V> Middleware for BearerAuth<F>
+where
+    F: Fn(&str) -> V + Send + Sync + 'static,
+    V: Verdict,
+{
     fn handle(&self, request: &mut Request<'_>, next: Next<'_>) -> Response {
-        match credentials(request, "Bearer").filter(|token| is_token68(token)) {
-            Some(token) if (self.check)(token) => next.run(request),
+        let token = credentials(request, "Bearer").filter(|token| is_token68(token));
+        let (is_accepted, user) = token.map_or((false, None), |token| (self.check)(token).accepts());
+        if !is_accepted {
             // RFC 6750 §3.1: who gave no token is not told what was wrong with it.
-            None if request.header_bytes("Authorization").is_none() => unauthorized(&self.challenge),
-            _ => unauthorized(&format!("{}, error=\"invalid_token\"", self.challenge)),
+            return if request.header_bytes("Authorization").is_none() {
+                unauthorized(&self.challenge)
+            } else {
+                unauthorized(&format!("{}, error=\"invalid_token\"", self.challenge))
+            };
         }
+        if let Some(user) = user {
+            request.extensions_mut().insert(user);
+        }
+        next.run(request)
     }
 }
 
@@ -109,7 +153,7 @@ impl<F> fmt::Debug for BearerAuth<F> {
     }
 }
 
-/// The name that a request's credentials were accepted with.
+/// The name that a request's credentials were accepted with, or whose they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User(Box<str>);
 
@@ -120,7 +164,7 @@ impl User {
         User(name.into())
     }
 
-    /// The name as text. It is the client's: any characters may be in it.
+    /// The name as text. That of [`BasicAuth`] is the client's: any characters may be in it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -273,6 +317,19 @@ mod tests {
             assert_eq!((codes(&output), runs), (vec![code], usize::from(code == 200)), "{fields:?}");
             assert_eq!(field(&output, "WWW-Authenticate"), challenge, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn whose_token_it_is_is_known_where_the_function_says_so() {
+        let guard = || BearerAuth::new("api", |token| (token == "engine").then(|| User::new("ada")));
+        for (token, code, end) in [("engine", 200, "\r\n\r\nada"), ("steam", 401, "401 Unauthorized\n")] {
+            let (output, runs) = with_fields(guard(), &format!("Authorization: Bearer {token}\r\n"));
+            assert_eq!((codes(&output), runs), (vec![code], usize::from(code == 200)), "{token}");
+            assert!(output.ends_with(end), "{output}");
+        }
+        let nameless = BearerAuth::new("api", |token| token == "engine");
+        let (output, _) = with_fields(nameless, "Authorization: Bearer engine\r\n");
+        assert!(output.ends_with("\r\n\r\nsomebody"), "{output}");
     }
 
     #[test]

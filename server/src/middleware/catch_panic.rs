@@ -81,7 +81,7 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// Says in the log that the handler of this request panicked: which request, whose, and where the panic began, with the
+/// Says in the log that the handler of this request, or the producer of its response's body, panicked: which request, whose, and where the panic began, with the
 /// stack where `RUST_BACKTRACE` asks for one.
 #[cold]
 pub(crate) fn log_panic(request: &Request<'_>, payload: &(dyn Any + Send)) {

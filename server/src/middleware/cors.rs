@@ -95,11 +95,12 @@ impl Cors {
     }
 
     /// Lets in the pages of one more origin: `https://example.com`, `http://localhost:8080`, or `null`, which is what
-    /// sandboxed pages and local files have, so nearly nothing is known of who that is.
+    /// sandboxed pages and local files have, so nearly nothing is known of who that is: any page can make a frame that has it. So
+    /// not together with [`credentials`](Cors::credentials).
     ///
     /// # Panics
-    /// If that is no origin as browsers write it: in small letters, with a scheme, without a path or a slash at its end. So do
-    /// all methods here where the rules contradict each other or the standard.
+    /// If that is no origin as browsers write it: in small letters, with a scheme, without a path or a slash at its end, and
+    /// without the port that the scheme has anyway. So do all methods here where the rules contradict each other or the standard.
     #[must_use]
     pub fn origin(mut self, origin: &str) -> Cors {
         let host = origin.split_once("://").map_or("", |(_, host)| host);
@@ -107,11 +108,15 @@ impl Cors {
         let is_origin =
             origin == "null" || (!host.is_empty() && is_plain && !host.contains(['/', '?', '#', '@', '*']));
         assert!(is_origin, "CORS: {origin:?} is not what a browser sends as an origin");
+        let has_usual_port = [("http://", ":80"), ("https://", ":443")]
+            .iter()
+            .any(|(scheme, port)| origin.starts_with(scheme) && origin.ends_with(port));
+        assert!(!has_usual_port, "CORS: {origin:?} is sent by browsers without its port");
         match &mut self.origins {
             Origins::These(origins) => origins.push(origin.into()),
             _ => panic!("CORS: {origin:?} is let in already"),
         }
-        self
+        self.checked()
     }
 
     /// Lets in the pages of all origins that this function accepts. It is given what the client sent.
@@ -192,6 +197,11 @@ impl Cors {
         let any = matches!(self.origins, Origins::Any)
             || [&self.methods, &self.headers, &self.exposed].contains(&&List::Any);
         assert!(!(self.credentials && any), "CORS: with credentials a wildcard means nothing to browsers");
+        let has_null = matches!(&self.origins, Origins::These(origins) if origins.iter().any(|origin| **origin == *"null"));
+        assert!(
+            !(self.credentials && has_null),
+            "CORS: with credentials \"null\" lets in every sandboxed frame"
+        );
         self
     }
 
@@ -376,7 +386,11 @@ mod tests {
 
     #[test]
     fn rules_that_browsers_would_ignore_show_when_the_program_starts() {
-        let builds: [fn() -> Cors; 12] = [
+        let builds: [fn() -> Cors; 16] = [
+            || Cors::new().origin("null").credentials(),
+            || Cors::new().credentials().origin("null"),
+            || Cors::new().origin("https://a.example:443"),
+            || Cors::new().origin("http://a.example:80"),
             || Cors::new().any_origin().credentials(),
             || Cors::new().credentials().any_origin(),
             || Cors::new().credentials().any_header(),
@@ -392,6 +406,10 @@ mod tests {
         ];
         for (index, build) in builds.into_iter().enumerate() {
             assert!(std::panic::catch_unwind(build).is_err(), "{index}");
+        }
+        for origin in ["null", "http://a.example:443", "https://a.example:80", "https://a.example:8443"] {
+            let output = send(Cors::new().origin(origin), "GET", &format!("Origin: {origin}\r\n"));
+            assert_eq!(field(&output, "Access-Control-Allow-Origin"), Some(origin));
         }
     }
 }

@@ -47,7 +47,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use access_log::{AccessLog, LogFile};
-pub use auth::{BasicAuth, BearerAuth, User, is_same_secret};
+pub use auth::{BasicAuth, BearerAuth, User, Verdict, is_same_secret};
 pub use body_limit::BodyLimit;
 pub use catch_panic::CatchPanic;
 pub(crate) use catch_panic::{log_panic, panic_message};

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,8 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the file to append to it, and makes it where it is not there.
+    /// Opens the file to append to it, and makes it where it is not there: for its owner to write and its group to read (mode
+    /// 0640, less what the umask takes), because addresses and queries are nobody else's. One that is there keeps its mode.
     ///
     /// # Errors
     /// Those of open(2), with the path in the message.
@@ -36,10 +38,13 @@ impl LogFile {
     }
 }
 
+const NEW_FILE_MODE: u32 = 0o640;
+
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
         .create(true)
+        .mode(NEW_FILE_MODE)
         .open(path)
         .map_err(|error| io::Error::new(error.kind(), format!("log file {}: {error}", path.display())))
 }

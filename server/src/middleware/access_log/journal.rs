@@ -8,7 +8,7 @@
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 /// Lines are written when so much has come together; also what the buffers hold from the beginning.
@@ -20,6 +20,10 @@ const FLUSH_PERIOD: Duration = Duration::from_secs(1);
 /// Beyond this, lines are lost: a sink that stands still must not eat the memory.
 pub(super) const HELD_BYTES_MAX: usize = 4 << 20;
 
+/// At the end the sink gets no longer than this for what is left: a pipe that nobody reads must not keep a process alive
+/// that is told to end. A disk that works takes all that may be left in much less.
+pub(super) const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
+
 const _: () = assert!(FULL_BYTES < HELD_BYTES_MAX);
 
 pub(super) struct Journal {
@@ -29,7 +33,7 @@ pub(super) struct Journal {
 
 enum Writer {
     Waits(Box<dyn Write + Send>),
-    Runs(JoinHandle<()>),
+    Runs,
     /// Its thread could not be started.
     Failed,
 }
@@ -38,13 +42,22 @@ struct Shared {
     lines: Mutex<Lines>,
     /// The first line has come, the buffer is full, or this is the end.
     changed: Condvar,
+    /// The writer is done.
+    ended: Condvar,
 }
 
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
+    /// How many `bytes` are.
+    count: u64,
+    /// How many the sink is being given.
+    taken: u64,
     lost: u64,
+    /// No more will come.
     is_over: bool,
+    /// Nothing more will be written.
+    has_ended: bool,
 }
 
 /// No panic happens under these locks, so a poisoned one is as good as any.
@@ -55,7 +68,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Journal {
     pub(super) fn new(sink: Box<dyn Write + Send>) -> Journal {
         let lines = Lines { bytes: Vec::with_capacity(FULL_BYTES), ..Lines::default() };
-        let shared = Arc::new(Shared { lines: Mutex::new(lines), changed: Condvar::new() });
+        let shared =
+            Arc::new(Shared { lines: Mutex::new(lines), changed: Condvar::new(), ended: Condvar::new() });
         Journal { shared, writer: Mutex::new(Writer::Waits(sink)) }
     }
 
@@ -68,7 +82,8 @@ impl Journal {
             };
             let shared = Arc::clone(&self.shared);
             let thread = thread::Builder::new().name("access log".into());
-            *writer = Writer::Runs(thread.spawn(move || shared.write_to(&mut *sink))?);
+            thread.spawn(move || shared.write_to(&mut *sink))?;
+            *writer = Writer::Runs;
         }
         Ok(())
     }
@@ -86,15 +101,33 @@ impl Journal {
     }
 }
 
-/// Writes what is left.
+/// Lets what is left be written, as far as the sink takes it within [`LAST_LINES_WAIT`]. Then its thread is left to itself: nothing
+/// ends a write that stands still.
 impl Drop for Journal {
     fn drop(&mut self) {
-        lock(&self.shared.lines).is_over = true;
+        let mut lines = lock(&self.shared.lines);
+        lines.is_over = true;
         self.shared.changed.notify_one();
-        if let Writer::Runs(thread) = mem::replace(&mut *lock(&self.writer), Writer::Failed) {
-            // Its panic was told by the panic hook.
-            let _ = thread.join();
+        if let Writer::Runs = *lock(&self.writer) {
+            let runs = |lines: &mut Lines| !lines.has_ended;
+            let waited = self.shared.ended.wait_timeout_while(lines, LAST_LINES_WAIT, runs);
+            lines = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        let left = lines.count + lines.taken;
+        drop(lines);
+        if left > 0 {
+            log::error!("the access log does not take its last lines: {left} are lost");
+        }
+    }
+}
+
+/// Tells that the writer is done, also where the sink panicked.
+struct Ending<'s>(&'s Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.lines).has_ended = true;
+        self.0.ended.notify_all();
     }
 }
 
@@ -108,10 +141,12 @@ impl Shared {
             return false;
         }
         lines.bytes.extend_from_slice(line);
+        lines.count += 1;
         before == 0 || (before < FULL_BYTES && lines.bytes.len() >= FULL_BYTES)
     }
 
     fn write_to(&self, sink: &mut dyn Write) {
+        let _ending = Ending(self);
         let mut taken = Vec::with_capacity(FULL_BYTES);
         loop {
             let (lost, is_over) = self.take(&mut taken);
@@ -121,6 +156,7 @@ impl Shared {
             if let Err(error) = sink.write_all(&taken).and_then(|()| sink.flush()) {
                 log::error!("the access log cannot be written: {error}");
             }
+            lock(&self.lines).taken = 0;
             taken.clear();
             // What one burst needed is not kept for ever.
             taken.shrink_to(FULL_BYTES);
@@ -140,6 +176,7 @@ impl Shared {
         let waited = self.changed.wait_timeout_while(lines, FLUSH_PERIOD, is_short);
         let (mut lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
         mem::swap(&mut lines.bytes, taken);
+        lines.taken = mem::take(&mut lines.count);
         (mem::take(&mut lines.lost), lines.is_over)
     }
 }

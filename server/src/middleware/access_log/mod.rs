@@ -35,7 +35,8 @@ use journal::Journal;
 /// ([`AccessLog::to_fn`]). They are gathered and written by an OS thread of the log's own once a second, or when 64 KiB have come
 /// together, and when the handler is dropped, which is when [`Server::serve`](crate::Server::serve) returns. So no request waits for the disk,
 /// and a crash of the process may lose a second. Where the sink takes too long, 4 MiB are kept; what comes on top is
-/// counted, and the log facade is told how many lines were lost.
+/// counted, and the log facade is told how many lines were lost. At the end it has one second for what is left; a sink that stands
+/// still (a pipe that nobody reads) holds up no shutdown, and its thread is abandoned.
 ///
 /// What clients send is escaped, so that nothing in it can end a line, forge one or reach a terminal. Neither credentials nor
 /// cookies are ever written; queries are, unless [`without_query`](AccessLog::without_query) says not to. A

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::journal::{FULL_BYTES, HELD_BYTES_MAX};
+use super::journal::{FULL_BYTES, HELD_BYTES_MAX, LAST_LINES_WAIT};
 use super::*;
 use crate::handler::Handler;
 use crate::middleware::tests::ask;
@@ -198,4 +198,25 @@ fn a_file_that_was_moved_away_is_opened_anew_when_asked() {
     sink.write_all(b"four\n").expect("the old one is kept where there is no other");
     let error = LogFile::open(directory.join("b")).expect_err("no directory");
     assert!(error.to_string().contains("bast-access-log"), "{error}");
+}
+
+#[test]
+fn a_new_file_is_not_for_everybody_to_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = std::env::temp_dir().join(format!("bast-access-log-mode-{}", std::process::id()));
+    LogFile::open(&path).expect("a file");
+    let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+    std::fs::remove_file(&path).expect("removed");
+    // The umask may take more.
+    assert_eq!((mode & 0o137, mode & 0o600), (0, 0o600), "{mode:o}");
+}
+
+#[test]
+fn a_sink_that_panics_holds_up_no_end() {
+    let sink = AccessLog::to_fn(|_| panic!("a sink that fails"));
+    let journal = Journal::new(Box::new(sink));
+    journal.append(b"a line\n");
+    let start = Instant::now();
+    drop(journal);
+    assert!(start.elapsed() < LAST_LINES_WAIT, "its end is told: {:?}", start.elapsed());
 }

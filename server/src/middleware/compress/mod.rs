@@ -14,7 +14,7 @@ mod encoder;
 use std::io::{self, Write as _};
 
 use super::{Middleware, Next, add_vary};
-use crate::coding::{Accepted, Choice, Coding, is_compressible};
+use crate::coding::{Accepted, Choice, Coding, DIGESTS, is_compressible};
 use crate::error::Error;
 use crate::http1::stream::{BodyWriter, Encode};
 use crate::message::{self, Method, Status};
@@ -28,7 +28,9 @@ use encoder::Encoder;
 /// (`no-transform` of RFC 9111), and has at least 1 KiB where its length is known. Such responses say `Vary: Accept-Encoding`
 /// to everybody. A strong entity tag becomes a weak one, because the bytes are others now; ranges of such content are not offered.
 /// A client that refuses the plain content (`identity;q=0`) gets a coding that it takes, whatever
-/// the size and type, or else a 406.
+/// the size and type. Where it names none that is here, a GET or HEAD request is answered by a 406. After any other method what was
+/// done is done, and its answer is sent as it is: the field is disregarded then, which RFC 9110 §12.4.1 allows. Digests of the plain
+/// content (`Content-Digest` and its kin) are taken off what is coded.
 ///
 /// Streams are compressed as they are written, and what is written before a [`flush`](std::io::Write::flush) arrives with it: so
 /// server-sent events still come one by one. Without a flush it stays in the compressor, also while the producer waits. Each
@@ -120,15 +122,11 @@ impl Compress {
     fn apply(&self, response: Response, asked: &Asked) -> Response {
         let status = response.status();
         let choice = asked.accepted.choose(self.codings.iter().copied());
-        if status == Status::NOT_MODIFIED {
-            // What the client has may be ours, compressed: its tag was made weak (RFC 9111 §4.3.4 wants the same one).
-            return match choice {
-                Choice::Coding(_) => weaken(add_vary(response, VARY)),
-                _ => response,
-            };
-        }
         if !may_be_coded(&response) || asked.no_transform {
             return response;
+        }
+        if status == Status::NOT_MODIFIED {
+            return asked.unmodified(response, choice);
         }
         let length = match response.body() {
             Body::Bytes(bytes) => Some(bytes.as_slice().len() as u64),
@@ -137,6 +135,9 @@ impl Compress {
             Body::Stream(stream) => stream.length,
             _ => return response,
         };
+        if !status.allows_body() {
+            return response;
+        }
         let is_worth_it = length.is_none_or(|length| length >= self.bytes_min)
             && response.header("Content-Type").is_some_and(is_compressible);
         if !is_worth_it && asked.accepted.takes_identity() {
@@ -146,8 +147,8 @@ impl Compress {
         match choice {
             Choice::Coding(coding) => self.code(response, coding, asked),
             Choice::Identity => response,
-            // The content of an error is better sent than kept.
-            Choice::Nothing if !(200..300).contains(&status.code()) => response,
+            // The content of an error is better sent than kept, and so is the answer to what cannot be undone.
+            Choice::Nothing if !asked.is_safe || !(200..300).contains(&status.code()) => response,
             Choice::Nothing => {
                 let refusal =
                     Error::new(Status::NOT_ACCEPTABLE, "there is no content coding that you accept");
@@ -173,7 +174,8 @@ impl Compress {
             Body::Stream(stream) => self.code_stream(coding, stream),
             other => other,
         };
-        weaken(response)
+        let response = DIGESTS.iter().fold(weaken(response), Response::without_header);
+        response
             .without_header("Accept-Ranges")
             .with_header("Content-Encoding", coding.name())
             .with_body(body)
@@ -226,15 +228,47 @@ const VARY: &str = "Accept-Encoding";
 struct Asked {
     accepted: Accepted,
     no_transform: bool,
+    /// It is GET or HEAD: a handler whose response is dropped has done nothing.
+    is_safe: bool,
+    /// The tags that the client keeps content of.
+    kept_tags: Vec<String>,
 }
 
 impl Asked {
     fn of(request: &Request<'_>) -> Asked {
         let mut controls = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("Cache-Control"));
+        let tags = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("If-None-Match"));
+        let tags = tags
+            .flat_map(|(_, value)| message::list(value))
+            .map(|tag| String::from_utf8_lossy(tag).into_owned());
         Asked {
             accepted: Accepted::from_fields(request.headers()),
             no_transform: controls.any(|(_, value)| forbids_transforms(value)),
+            is_safe: matches!(request.method(), Method::Get | Method::Head),
+            kept_tags: tags.collect(),
         }
+    }
+}
+
+impl Asked {
+    /// A 304 as it goes with the 200 that the client keeps: of the content that may be coded it has the same `Vary` (RFC 9110
+    /// §15.4.5), and the tag that was made weak (RFC 9111 §4.3.4 wants the same one). What was not coded has its own tag, so the
+    /// client's tags decide; where it sent neither, the type does.
+    fn unmodified(&self, response: Response, choice: Choice) -> Response {
+        let is_compressible = response.header("Content-Type").map(is_compressible);
+        if is_compressible == Some(false) {
+            return response;
+        }
+        let response = add_vary(response, VARY);
+        let Some(tag) = response.header("ETag").filter(|_| matches!(choice, Choice::Coding(_))) else {
+            return response;
+        };
+        let keeps = |tag: &str| self.kept_tags.iter().any(|kept| kept == tag);
+        let is_weak = match (keeps(tag), keeps(&format!("W/{tag}"))) {
+            (false, false) => is_compressible == Some(true),
+            (keeps_strong, _) => !keeps_strong,
+        };
+        if is_weak { weaken(response) } else { response }
     }
 }
 
@@ -244,8 +278,7 @@ fn forbids_transforms(cache_control: &[u8]) -> bool {
 
 /// May the content be sent in another coding, its size and type aside?
 fn may_be_coded(response: &Response) -> bool {
-    response.status().allows_body()
-        && response.status() != Status::PARTIAL_CONTENT
+    response.status() != Status::PARTIAL_CONTENT
         && response.header("Content-Range").is_none()
         && response.header("Content-Encoding").is_none_or(|coding| coding.eq_ignore_ascii_case("identity"))
         && !response.headers().iter().any(|(name, value)| {

@@ -116,6 +116,18 @@ fn app(compress: Compress) -> Arc<dyn Handler> {
                 Response::bytes("text/plain", noise.collect::<Vec<u8>>())
             })
             .get("/unmodified", move |_: &mut Request<'_>| tagged(Response::new(Status::NOT_MODIFIED)))
+            .get("/unmodified/{type}", move |request: &mut Request<'_>| {
+                let content_type = format!("{}/x", request.param_text("type").unwrap_or_default());
+                tagged(Response::new(Status::NOT_MODIFIED)).with_header("Content-Type", content_type)
+            })
+            .post("/done", |_: &mut Request<'_>| {
+                Response::bytes("text/html", text(5000)).with_header("Set-Cookie", "a=b")
+            })
+            .get("/digest", |_: &mut Request<'_>| {
+                let digests = ["Content-Digest", "repr-digest", "Digest", "Content-MD5"];
+                let response = Response::bytes("text/html", text(5000));
+                digests.iter().fold(response, |response, name| response.with_header(name, "x"))
+            })
             .get("/error", |_: &mut Request<'_>| (Status::BAD_REQUEST, "no"))
             .get("/events", |_: &mut Request<'_>| {
                 Response::stream("text/event-stream", |body| {
@@ -225,6 +237,54 @@ fn a_client_that_refuses_the_plain_content_gets_a_coding_or_a_406() {
     }
 }
 
+/// It is done, and its answer was lost: a 406 took its place.
+#[test]
+fn the_answer_to_what_cannot_be_undone_is_sent_whatever_the_client_takes() {
+    let app = app(Compress::new());
+    for accepts in ["identity;q=0", "*;q=0"] {
+        let answer = ask(&app, "POST", "/done", &format!("Accept-Encoding: {accepts}\r\n"));
+        assert_eq!((codes(&answer.head), answer.field("Set-Cookie")), (vec![200], Some("a=b")), "{accepts}");
+        assert_eq!((answer.field("Content-Encoding"), &answer.body), (None, &text(5000)));
+        assert_eq!(answer.field("Vary"), Some("Accept-Encoding"));
+    }
+    let answer = ask(&app, "POST", "/done", "Accept-Encoding: identity;q=0, gzip\r\n");
+    assert_eq!(answer.field("Content-Encoding"), Some("gzip"));
+    // No coding is named, so none is acceptable (RFC 9110 §12.5.3, third rule).
+    for method in ["GET", "HEAD"] {
+        let answer = ask(&app, method, "/bytes/5000", "Accept-Encoding: identity;q=0\r\n");
+        assert_eq!(codes(&answer.head), [406], "{method}");
+    }
+}
+
+#[test]
+fn a_digest_of_the_plain_content_does_not_come_with_the_coded_one() {
+    let app = app(Compress::new());
+    for (fields, is_there) in [("", true), ("Accept-Encoding: gzip\r\n", false)] {
+        let answer = ask(&app, "GET", "/digest", fields);
+        for name in ["Content-Digest", "repr-digest", "Digest", "Content-MD5"] {
+            assert_eq!(answer.field(name).is_some(), is_there, "{name} {fields:?}");
+        }
+    }
+}
+
+#[test]
+fn a_trailer_with_the_digest_of_the_plain_content_does_not_come_with_the_coded_one() {
+    let app = |_: &mut Request<'_>| {
+        Response::stream("text/plain", |body| {
+            body.write_all(&text(2000))?;
+            body.add_trailer("repr-digest", "sha-256=:x:")?;
+            body.add_trailer("X-Sum", "45")
+        })
+    };
+    let app: Arc<dyn Handler> = Arc::new(app.with(Compress::new()));
+    for (fields, is_there) in [("", true), ("Accept-Encoding: gzip\r\n", false)] {
+        let sent = ask(&app, "GET", "/", &format!("TE: trailers\r\n{fields}")).sends.concat();
+        let trailers = if is_there { "0\r\nrepr-digest: sha-256=:x:\r\n" } else { "0\r\n" };
+        let end = format!("{trailers}X-Sum: 45\r\n\r\n");
+        assert!(sent.ends_with(end.as_bytes()), "{fields:?}");
+    }
+}
+
 #[test]
 fn a_head_request_is_told_what_a_get_would_be() {
     let app = app(Compress::new());
@@ -241,10 +301,25 @@ fn a_head_request_is_told_what_a_get_would_be() {
 #[test]
 fn an_unmodified_response_has_the_tag_of_what_the_client_keeps() {
     let app = app(Compress::new());
-    let answer = ask(&app, "GET", "/unmodified", "Accept-Encoding: gzip\r\n");
-    assert_eq!((answer.field("ETag"), answer.field("Vary")), (Some("W/\"tag\""), Some("Accept-Encoding")));
-    assert_eq!(answer.field("Content-Encoding"), None);
-    assert_eq!(ask(&app, "GET", "/unmodified", "").field("ETag"), Some(TAG));
+    let weak = "W/\"tag\"";
+    for (path, fields, tag, varies) in [
+        // What the client keeps was coded, or was not.
+        ("/unmodified", "Accept-Encoding: gzip\r\nIf-None-Match: \"other\", W/\"tag\"\r\n", weak, true),
+        ("/unmodified", "Accept-Encoding: gzip\r\nIf-None-Match: \"tag\"\r\n", TAG, true),
+        ("/unmodified", "Accept-Encoding: gzip\r\nIf-None-Match: *\r\n", TAG, true),
+        ("/unmodified", "Accept-Encoding: gzip\r\n", TAG, true),
+        ("/unmodified", "If-None-Match: W/\"tag\"\r\n", TAG, true),
+        ("/unmodified", "", TAG, true),
+        ("/unmodified/text", "Accept-Encoding: gzip\r\n", weak, true),
+        ("/unmodified/text", "Accept-Encoding: gzip\r\nIf-None-Match: \"tag\"\r\n", TAG, true),
+        ("/unmodified/text", "", TAG, true),
+        ("/unmodified/image", "Accept-Encoding: gzip\r\n", TAG, false),
+    ] {
+        let answer = ask(&app, "GET", path, fields);
+        assert_eq!(answer.field("ETag"), Some(tag), "{path} {fields:?}");
+        assert_eq!(answer.field("Vary"), varies.then_some("Accept-Encoding"), "{path} {fields:?}");
+        assert_eq!(answer.field("Content-Encoding"), None);
+    }
     // A file's tag comes back weak and still fits.
     let first = ask(&app, "GET", &file_name(), "Accept-Encoding: gzip\r\n");
     let tag = first.field("ETag").expect("a tag");
@@ -312,5 +387,63 @@ fn a_coding_that_is_not_built_in_shows_when_the_program_starts() {
     for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd] {
         let built = std::panic::catch_unwind(|| Compress::new().codings([coding]));
         assert_eq!(built.is_ok(), CODINGS.contains(&coding));
+    }
+}
+
+const THE_END: &[u8] = b"0\r\n\r\n";
+const LATER: &[u8] = b"<what is written later>";
+
+/// All that is sent in this coding by a producer to which nothing matters that `fails` finds.
+fn sent_in_spite(coding: Coding, fails: fn(&mut BodyWriter<'_>)) -> Vec<u8> {
+    let heedless = move |_: &mut Request<'_>| {
+        Response::stream_sized("text/plain", 1 << 40, move |body| {
+            fails(body);
+            assert!(body.write(LATER).is_err() && body.write_vectored(&[io::IoSlice::new(LATER)]).is_err());
+            assert!(body.flush().is_err());
+            Ok(())
+        })
+    };
+    let app: Arc<dyn Handler> = Arc::new(heedless.with(Compress::new().codings([coding])));
+    ask(&app, "GET", "/", &format!("Accept-Encoding: {}\r\n", coding.name())).sends.concat()
+}
+
+#[test]
+fn a_limit_that_passes_within_a_coding_breaks_the_body_off() {
+    for coding in CODINGS {
+        let sent = sent_in_spite(*coding, |body| {
+            // Nobody waits here: the limit passes at a yield point of the coding.
+            let written = bast::timeout(std::time::Duration::from_millis(1), || {
+                loop {
+                    body.write_all(&text(1 << 18)).expect("a twin takes all");
+                }
+            });
+            let Err(bast::Elapsed) = written;
+        });
+        assert!(!sent.ends_with(THE_END), "{coding:?}");
+        assert!(!sent.windows(LATER.len()).any(|window| window == LATER), "{coding:?}");
+    }
+}
+
+#[test]
+fn a_coding_that_failed_breaks_the_body_off() {
+    let one_too_many = |written: usize| {
+        move |_: &mut Request<'_>| {
+            Response::stream_sized("text/plain", 2000, move |body| {
+                body.write_all(&text(written))?;
+                assert!(body.write_all(&text(2001 - written)).is_err());
+                assert!(body.write_all(LATER).is_err());
+                Ok(())
+            })
+        }
+    };
+    for coding in CODINGS {
+        for written in [0, 1, 2000] {
+            let app: Arc<dyn Handler> =
+                Arc::new(one_too_many(written).with(Compress::new().codings([*coding])));
+            let sent =
+                ask(&app, "GET", "/", &format!("Accept-Encoding: {}\r\n", coding.name())).sends.concat();
+            assert!(!sent.ends_with(THE_END), "{coding:?} {written}");
+            assert!(!sent.windows(LATER.len()).any(|window| window == LATER), "{coding:?} {written}");
+        }
     }
 }
