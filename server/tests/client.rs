@@ -780,6 +780,72 @@ fn a_duplex_request_that_is_not_finished_is_broken_off() {
     });
 }
 
+/// It sends often enough for the limit of one read, and so little that it would take hours.
+#[test]
+fn an_upstream_that_drips_does_not_hold_who_wants_the_whole_body() {
+    green(|| {
+        let stretch = Duration::from_millis(300);
+        let time_limits =
+            TimeLimits { body: stretch, body_bytes_per_second_min: 10_000, ..TimeLimits::default() };
+        let client = Client::builder().time_limits(time_limits).build();
+        // Data to the end of the connection, of a known length, in chunks, and an extension of a chunk without data.
+        for (head, drip) in [
+            ("\r\n", "x"),
+            ("Content-Length: 60000\r\n\r\n", "x"),
+            ("Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"),
+            ("Transfer-Encoding: chunked\r\n\r\n1;x=", "x"),
+        ] {
+            for collects in [true, false] {
+                let script = script(vec![Box::new(move |mut peer: Peer| {
+                    peer.head();
+                    peer.say(format!("HTTP/1.1 200 OK\r\n{head}"));
+                    while peer.stream.write_all(drip.as_bytes()).is_ok() {
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                })]);
+                let start = Instant::now();
+                let response = client.get(script.url("/")).send().expect("a head");
+                if collects {
+                    let error = response.read_to_vec().expect_err("it comes too slowly");
+                    assert!(error.is_timeout(), "{error:?}");
+                    assert!(start.elapsed() >= stretch, "{head:?}: {:?}", start.elapsed());
+                } else {
+                    response.discard();
+                }
+                assert!(start.elapsed() < LONG / 2, "{head:?}: {:?}", start.elapsed());
+                script.ends();
+            }
+        }
+    });
+}
+
+/// As events do.
+#[test]
+fn a_slow_body_that_is_read_piece_by_piece_is_not_too_slow() {
+    green(|| {
+        let (tell, told) = mpsc::channel::<()>();
+        let script = script(vec![Box::new(move |mut peer: Peer| {
+            peer.head();
+            peer.say("HTTP/1.1 200 OK\r\n\r\n");
+            told.iter().for_each(|()| peer.say("x"));
+        })]);
+        let stretch = Duration::from_millis(500);
+        let time_limits =
+            TimeLimits { body: stretch, body_bytes_per_second_min: u32::MAX, ..TimeLimits::default() };
+        let client = Client::builder().time_limits(time_limits).build();
+        let mut response = client.get(script.url("/")).send().expect("a head");
+        let start = Instant::now();
+        while start.elapsed() < stretch * 2 {
+            tell.send(()).expect("the script listens");
+            response.body().read_exact(&mut [0]).expect("a byte");
+            bast::sleep(Duration::from_millis(20));
+        }
+        drop(tell);
+        assert_eq!(response.text().expect("the end"), "");
+        script.ends();
+    });
+}
+
 fn every_limit_of_time_passes() {
     let silent: Waiting = |peer, _| drop(peer.closed());
     let dripping: Waiting = |mut peer, _| {
