@@ -22,7 +22,7 @@ struct Running {
 
 fn start(handler: impl Handler) -> Running {
     let settings = Settings { workers: Some(2), handle_signals: false, ..Settings::default() };
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings);
+    let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings);
     let (address, handle) = (server.local_addr().expect("an address"), server.handle());
     let served = thread::spawn(move || server.serve(handler));
     Running { address, handle, served: Some(served) }

@@ -43,6 +43,8 @@ pub struct Server {
     /// Where this one hands over.
     handover_path: Option<PathBuf>,
     settings: Settings,
+    /// Asked for by [`Server::workers`], whatever the settings say.
+    workers: Option<usize>,
     shutdown: Arc<Shutdown>,
     events: Receiver<Event>,
 }
@@ -76,6 +78,7 @@ impl Server {
             predecessor: None,
             handover_path: None,
             settings: Settings::default(),
+            workers: None,
             shutdown: Arc::new(shutdown),
             events,
         })
@@ -140,17 +143,19 @@ impl Server {
         self
     }
 
-    /// Replaces the settings.
+    /// Replaces the settings, all of them; but [`workers`](Server::workers) counts before those of the settings, whichever
+    /// was called first.
     #[must_use]
-    pub fn with(mut self, settings: Settings) -> Server {
+    pub fn settings(mut self, settings: Settings) -> Server {
         self.settings = settings;
         self
     }
 
-    /// Sets how many capabilities serve; see [`Settings::workers`].
+    /// Sets how many capabilities serve, whatever [`settings`](Server::settings) say before or after; see
+    /// [`Settings::workers`].
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Server {
-        self.settings.workers = Some(workers);
+        self.workers = Some(workers);
         self
     }
 
@@ -188,14 +193,15 @@ impl Server {
             return self.serve_here(Box::new(handler));
         }
         let mut runtime = Runtime::builder();
-        if let Some(workers) = self.settings.workers {
+        if let Some(workers) = self.workers.or(self.settings.workers) {
             runtime = runtime.capabilities(workers);
         }
         runtime.build()?.run(move || self.serve_here(Box::new(handler)))
     }
 
     fn serve_here(self, handler: Box<dyn Handler>) -> io::Result<()> {
-        let Server { listener, sharing, predecessor, handover_path, settings, shutdown, events } = self;
+        let Server { listener, sharing, predecessor, handover_path, settings, workers: _, shutdown, events } =
+            self;
         let offer = handover_path.map(|path| Offer::prepare(&path)).transpose()?;
         if let Some(bytes) = settings.stack_bytes {
             // The runtime knows which sizes there are. Without this, no connection could be served and only the log knew.
@@ -237,7 +243,11 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("listener", &self.listener).field("settings", &self.settings).finish()
+        f.debug_struct("Server")
+            .field("listener", &self.listener)
+            .field("settings", &self.settings)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
     }
 }
 

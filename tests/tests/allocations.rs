@@ -47,7 +47,7 @@ fn allocations_per_window(handler: impl Handler, request: &str) -> u64 {
     deadline(|| {
         IS_CLIENT.set(true);
         let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
-        let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
+        let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
         let (address, handle) = (server.local_addr().unwrap(), server.handle());
         let served = thread::spawn(move || server.serve(handler));
         let fewest = windows(address, request).min().unwrap();

@@ -45,7 +45,7 @@ fn serve_for_parent() {
 /// In the child.
 fn serve_app_for_parent(workers: usize, app: impl Handler) {
     let settings = Settings { workers: Some(workers), handle_signals: false, ..Settings::default() };
-    let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
+    let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
     println!("\naddress {}", server.local_addr().unwrap());
     let handle = server.handle();
     let served = thread::spawn(move || server.serve(app));
