@@ -200,7 +200,7 @@ fn sockets(options: &Options, readings: &mut Readings) -> io::Result<()> {
     let &Options { waiters, rounds, .. } = options;
     let topic = Topic::new(1);
     let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
-    let server = Server::bind("127.0.0.1:0")?.with(settings);
+    let server = Server::bind("127.0.0.1:0")?.settings(settings);
     let (address, handle) = (server.local_addr()?, server.handle());
     let app = {
         let topic = topic.clone();

@@ -94,7 +94,7 @@ pub fn servers() -> Vec<ServerUnderTest> {
 
 fn serve_with(args: &RoleArgs, settings: Settings) -> io::Result<()> {
     let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
-    Server::bind(args.listen)?.with(Settings { workers: Some(args.workers), ..settings }).serve(app)
+    Server::bind(args.listen)?.settings(Settings { workers: Some(args.workers), ..settings }).serve(app)
 }
 
 /// No limit that can be lifted.

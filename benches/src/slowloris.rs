@@ -106,7 +106,7 @@ fn serve(role: &str, options: &Options) -> io::Result<()> {
         limits: Limits { connections_per_address_max: usize::MAX, ..Limits::default() },
         ..Settings::default()
     };
-    Server::bind(options.common.listen)?.with(settings).serve(demo::app(None, Burns::KeepTheCore)?)
+    Server::bind(options.common.listen)?.settings(settings).serve(demo::app(None, Burns::KeepTheCore)?)
 }
 
 /// Measures and prints. True if no honest request failed and every dripping client was cut in time.

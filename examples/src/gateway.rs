@@ -30,10 +30,11 @@ impl Gateway {
     /// 504 where the upstream is too slow, 502 where there is none or where it does not speak HTTP.
     pub fn forward(&self, request: &mut Request<'_>) -> Result<Response, Error> {
         let mut onward = self.client.request(request.method(), self.url(request));
-        let connection = request.header("Connection").unwrap_or_default().to_owned();
-        for (name, value) in request.headers().filter(|(name, _)| passes(name, &connection)) {
-            // The gateway itself has the body already, or asks for it by reading.
-            if !["host", "content-length", "expect"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
+        // The gateway itself has the body already, or asks for it by reading. Whom it forwards for it knows best: what a
+        // client says of that may be a lie.
+        const OWN: [&str; 4] = ["Host", "Content-Length", "Expect", "X-Forwarded-For"];
+        for (name, value) in end_to_end(|| request.headers()) {
+            if !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
                 onward = onward.added_header(name, value);
             }
         }
@@ -61,8 +62,11 @@ impl Gateway {
     }
 }
 
-/// Does this field go on to the next connection?
-fn passes(name: &str, connection: &str) -> bool {
+/// The fields that go on to the next connection: none that belongs to this one, by its meaning or because a line of
+/// `Connection` names it, of which there may be several.
+fn end_to_end<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
+    fields: impl Fn() -> I,
+) -> impl Iterator<Item = (&'a str, &'a [u8])> {
     const HOP_BY_HOP: [&str; 9] = [
         "Connection",
         "Keep-Alive",
@@ -74,8 +78,14 @@ fn passes(name: &str, connection: &str) -> bool {
         "Transfer-Encoding",
         "Upgrade",
     ];
-    let named = connection.split(',').map(str::trim);
-    !HOP_BY_HOP.into_iter().chain(named).any(|hop| name.eq_ignore_ascii_case(hop))
+    let named: Vec<&[u8]> = fields()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("Connection"))
+        .flat_map(|(_, options)| options.split(|&byte| byte == b',').map(<[u8]>::trim_ascii))
+        .collect();
+    fields().filter(move |(name, _)| {
+        !HOP_BY_HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop))
+            && !named.iter().any(|hop| name.as_bytes().eq_ignore_ascii_case(hop))
+    })
 }
 
 /// The upstream's answer as ours. To HEAD it has the length of a body that is not there.
@@ -87,11 +97,7 @@ fn passed_back(answer: client::Response, to_head: bool) -> Response {
     } else {
         answer.content_length()
     };
-    let connection = answer.header("Connection").unwrap_or_default();
-    let fields: Vec<(String, String)> = answer
-        .headers()
-        .iter()
-        .filter(|(name, _)| passes(name, connection))
+    let fields: Vec<(String, String)> = end_to_end(|| answer.headers().iter())
         // Framing, date and name are our server's.
         .filter(|(name, _)| {
             !["Content-Length", "Content-Type", "Date", "Server"]

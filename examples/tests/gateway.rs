@@ -22,7 +22,7 @@ struct Running {
 
 fn start(handler: impl Handler) -> Running {
     let settings = Settings { workers: Some(2), handle_signals: false, ..Settings::default() };
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings);
+    let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings);
     let (address, handle) = (server.local_addr().expect("an address"), server.handle());
     let served = thread::spawn(move || server.serve(handler));
     Running { address, handle, served: Some(served) }
@@ -106,17 +106,52 @@ fn requests_and_responses_pass_a_gateway_unchanged() {
 fn fields_of_one_connection_do_not_pass_a_gateway() {
     let upstream = start(app());
     let gateway = gateway(Client::new(), upstream.address);
-    // By hand: our client would not send this.
+    let answer = by_hand(
+        &gateway,
+        "Connection: close, X-Hop\r\nConnection: X-Hop-Too,,x-ANOTHER\r\nX-Hop: a\r\nx-hop-too: a\r\nX-Another: a\r\n\
+         Keep-Alive: b\r\nTE: trailers\r\nProxy-Connection: c\r\nX-End: d",
+    );
+    assert!(answer.ends_with("\r\n\r\nhost user-agent via x-end x-forwarded-for"), "{answer}");
+    assert_eq!(answer.matches("Set-Cookie: ").count(), 2, "{answer}");
+}
+
+#[test]
+fn fields_of_the_upstreams_connection_do_not_pass_a_gateway_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let gateway = gateway(Client::new(), listener.local_addr().expect("an address"));
+    let upstream = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("accept");
+        assert!(stream.read(&mut [0; 4096]).expect("a request") > 0);
+        let fields = "Connection: close\r\nConnection: X-Hop\r\nX-Hop: a\r\nX-End: d\r\nContent-Length: 0";
+        stream.write_all(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n").as_bytes()).expect("an answer");
+    });
+    let answer = client().get(gateway.url("/")).send().expect("a response");
+    upstream.join().expect("the upstream ends");
+    assert_eq!((answer.header("X-End"), answer.header("X-Hop")), (Some("d"), None));
+}
+
+#[test]
+fn whom_a_gateway_forwards_for_is_its_own_word() {
+    let upstream = start(|request: &mut Request<'_>| {
+        let said = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("X-Forwarded-For"));
+        said.map(|(_, value)| String::from_utf8_lossy(value)).collect::<Vec<_>>().join("; ")
+    });
+    let gateway = gateway(Client::new(), upstream.address);
+    let answer =
+        by_hand(&gateway, "Connection: close\r\nX-Forwarded-For: 10.0.0.1\r\nx-forwarded-for: 10.0.0.2");
+    assert!(answer.ends_with("\r\n\r\n127.0.0.1"), "{answer}");
+}
+
+/// Sends a request for `/fields` with these lines, which our client would not send, and returns all that comes back.
+fn by_hand(gateway: &Running, fields: &str) -> String {
     let mut stream = std::net::TcpStream::connect(gateway.address).expect("connect");
     stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
-    let fields = "Connection: close, X-Hop\r\nX-Hop: a\r\nKeep-Alive: b\r\nTE: trailers\r\nProxy-Connection: c\r\nX-End: d";
     stream
         .write_all(format!("GET /fields HTTP/1.1\r\nHost: h\r\n{fields}\r\n\r\n").as_bytes())
         .expect("send");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    assert!(answer.ends_with("\r\n\r\nhost user-agent via x-end x-forwarded-for"), "{answer}");
-    assert_eq!(answer.matches("Set-Cookie: ").count(), 2, "{answer}");
+    answer
 }
 
 #[test]

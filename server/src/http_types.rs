@@ -179,7 +179,8 @@ impl crate::testing::TestClient {
     pub fn send_http<B: Into<Vec<u8>>>(&self, request: http::Request<B>) -> http::Response<Vec<u8>> {
         let (parts, body) = request.into_parts();
         let sent = self.request((&parts.method).into(), &parts.uri.to_string());
-        let sent = parts.headers.iter().fold(sent, |sent, (name, value)| sent.header(name.as_str(), value));
+        let sent =
+            parts.headers.iter().fold(sent, |sent, (name, value)| sent.added_header(name.as_str(), value));
         let response = sent.body(body).send();
         let mut made = http::Response::new(response.body().to_vec());
         *made.status_mut() = response.status().try_into().expect("it was read as three digits");

@@ -45,6 +45,8 @@ pub struct Server {
     settings: Settings,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
+    /// Asked for by [`Server::workers`], whatever the settings say.
+    workers: Option<usize>,
     shutdown: Arc<Shutdown>,
     events: Receiver<Event>,
 }
@@ -80,6 +82,7 @@ impl Server {
             settings: Settings::default(),
             #[cfg(feature = "tls")]
             tls: None,
+            workers: None,
             shutdown: Arc::new(shutdown),
             events,
         })
@@ -144,17 +147,19 @@ impl Server {
         self
     }
 
-    /// Replaces the settings.
+    /// Replaces the settings, all of them; but [`workers`](Server::workers) counts before those of the settings, whichever
+    /// was called first.
     #[must_use]
-    pub fn with(mut self, settings: Settings) -> Server {
+    pub fn settings(mut self, settings: Settings) -> Server {
         self.settings = settings;
         self
     }
 
-    /// Sets how many capabilities serve; see [`Settings::workers`].
+    /// Sets how many capabilities serve, whatever [`settings`](Server::settings) say before or after; see
+    /// [`Settings::workers`].
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Server {
-        self.settings.workers = Some(workers);
+        self.workers = Some(workers);
         self
     }
 
@@ -200,7 +205,7 @@ impl Server {
             return self.serve_here(Box::new(handler));
         }
         let mut runtime = Runtime::builder();
-        if let Some(workers) = self.settings.workers {
+        if let Some(workers) = self.workers.or(self.settings.workers) {
             runtime = runtime.capabilities(workers);
         }
         runtime.build()?.run(move || self.serve_here(Box::new(handler)))
@@ -251,7 +256,11 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("listener", &self.listener).field("settings", &self.settings).finish()
+        f.debug_struct("Server")
+            .field("listener", &self.listener)
+            .field("settings", &self.settings)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
     }
 }
 

@@ -141,10 +141,10 @@ fn the_last_request_that_a_connection_may_bring_is_answered_with_close() {
     client.closed();
 }
 
-/// One capability with fifty connections that always have a request waiting: a new one is served before they have had
-/// a few turns each, since connections that have not started yet do not queue behind those that have.
+/// One capability with fifty connections that always have a request waiting. All of them have a turn before the acceptor has
+/// its own; but the connection that it then accepts does not queue behind them once more.
 #[test]
-fn a_new_connection_is_not_served_after_the_backlog_of_the_others() {
+fn a_new_connection_waits_for_one_turn_of_the_others_and_not_for_two() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -184,6 +184,8 @@ fn a_new_connection_is_not_served_after_the_backlog_of_the_others() {
     over.store(true, Ordering::Relaxed);
     busy.into_iter().for_each(|thread| thread.join().expect("a busy client is served"));
     before.sort();
-    // Some are unlucky: their own OS thread gets no processor between the two looks.
-    assert!(before[before.len() / 2] <= BUSY * 2, "others served before a new connection: {before:?}");
+    // Some are unlucky: their own OS thread gets no processor between the two looks. That can only add to what is counted.
+    // One turn is 50. A yield at the beginning of a connection's thread, which queues it again, makes 75 of it.
+    let count = before[before.len() / 4];
+    assert!(count <= BUSY + BUSY / 4, "others served before a new connection: {before:?}");
 }

@@ -780,6 +780,72 @@ fn a_duplex_request_that_is_not_finished_is_broken_off() {
     });
 }
 
+/// It sends often enough for the limit of one read, and so little that it would take hours.
+#[test]
+fn an_upstream_that_drips_does_not_hold_who_wants_the_whole_body() {
+    green(|| {
+        let stretch = Duration::from_millis(300);
+        let time_limits =
+            TimeLimits { body: stretch, body_bytes_per_second_min: 10_000, ..TimeLimits::default() };
+        let client = Client::builder().time_limits(time_limits).build();
+        // Data to the end of the connection, of a known length, in chunks, and an extension of a chunk without data.
+        for (head, drip) in [
+            ("\r\n", "x"),
+            ("Content-Length: 60000\r\n\r\n", "x"),
+            ("Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n"),
+            ("Transfer-Encoding: chunked\r\n\r\n1;x=", "x"),
+        ] {
+            for collects in [true, false] {
+                let script = script(vec![Box::new(move |mut peer: Peer| {
+                    peer.head();
+                    peer.say(format!("HTTP/1.1 200 OK\r\n{head}"));
+                    while peer.stream.write_all(drip.as_bytes()).is_ok() {
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                })]);
+                let start = Instant::now();
+                let response = client.get(script.url("/")).send().expect("a head");
+                if collects {
+                    let error = response.read_to_vec().expect_err("it comes too slowly");
+                    assert!(error.is_timeout(), "{error:?}");
+                    assert!(start.elapsed() >= stretch, "{head:?}: {:?}", start.elapsed());
+                } else {
+                    response.discard();
+                }
+                assert!(start.elapsed() < LONG / 2, "{head:?}: {:?}", start.elapsed());
+                script.ends();
+            }
+        }
+    });
+}
+
+/// As events do.
+#[test]
+fn a_slow_body_that_is_read_piece_by_piece_is_not_too_slow() {
+    green(|| {
+        let (tell, told) = mpsc::channel::<()>();
+        let script = script(vec![Box::new(move |mut peer: Peer| {
+            peer.head();
+            peer.say("HTTP/1.1 200 OK\r\n\r\n");
+            told.iter().for_each(|()| peer.say("x"));
+        })]);
+        let stretch = Duration::from_millis(500);
+        let time_limits =
+            TimeLimits { body: stretch, body_bytes_per_second_min: u32::MAX, ..TimeLimits::default() };
+        let client = Client::builder().time_limits(time_limits).build();
+        let mut response = client.get(script.url("/")).send().expect("a head");
+        let start = Instant::now();
+        while start.elapsed() < stretch * 2 {
+            tell.send(()).expect("the script listens");
+            response.body().read_exact(&mut [0]).expect("a byte");
+            bast::sleep(Duration::from_millis(20));
+        }
+        drop(tell);
+        assert_eq!(response.text().expect("the end"), "");
+        script.ends();
+    });
+}
+
 fn every_limit_of_time_passes() {
     let silent: Waiting = |peer, _| drop(peer.closed());
     let dripping: Waiting = |mut peer, _| {
@@ -1065,15 +1131,20 @@ fn trailers_go_both_ways() {
         let script = script(vec![Box::new(|mut peer| {
             assert!(peer.head().ends_with("Transfer-Encoding: chunked"));
             assert_eq!(peer.until(b"\r\n\r\n"), "0004\r\nbody\r\n0\r\nX-Sum: 7\r\nX-Sum: 8");
-            peer.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0;last\r\nX-A: b\r\nx-c:  d \r\n\r\n");
+            peer.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0;last\r\nX-A: b\r\nSet-Cookie: s\r\nx-c:  d \r\nCONTENT-LENGTH: 9\r\n\r\n");
         })]);
         let mut upload = Client::new().post(script.url("/")).start().unwrap();
         upload.write_all(b"body").unwrap();
         upload.trailer("X-Sum", "7").unwrap();
         upload.trailer("X-Sum", "8").unwrap();
-        for (name, value) in
-            [("Content-Length", "7"), ("Host", "a"), ("Authorization", "b"), ("X", "a\r\nb"), ("", "a")]
-        {
+        for (name, value) in [
+            ("Content-Length", "7"),
+            ("Host", "a"),
+            ("If-Match", "b"),
+            ("Pragma", "c"),
+            ("X", "a\r\nb"),
+            ("", "a"),
+        ] {
             assert!(upload.trailer(name, value).unwrap_err().is_request(), "{name}");
         }
         let mut response = upload.finish().unwrap();
@@ -1083,6 +1154,11 @@ fn trailers_go_both_ways() {
         assert!(response.body().is_done());
         let trailers = response.body().trailers();
         assert_eq!((&*text, trailers.get("x-a"), trailers.get("X-C")), ("ok", Some("b"), Some("d")));
+        assert_eq!(
+            trailers.iter().count(),
+            2,
+            "what belongs before a body is dropped behind it: {trailers:?}"
+        );
         assert_eq!(response.header("X-A"), None, "they are not mixed with the header");
         script.ends();
     });
@@ -1136,21 +1212,28 @@ fn redirects_are_followed_only_when_asked_for() {
 
 #[test]
 fn credentials_do_not_follow_a_redirect_to_another_host() {
-    let other = start(|request: &mut Request<'_>| {
-        format!(
-            "{:?} {:?} {:?}",
-            request.header("Authorization"),
-            request.header("Cookie"),
-            request.header("X-Kept")
-        )
-    });
+    fn names(request: &mut Request<'_>) -> String {
+        let sent = request.headers().filter(|(name, _)| !["Host", "User-Agent"].contains(name));
+        sent.map(|(name, _)| name).collect::<Vec<_>>().join(" ")
+    }
+    let other = start(names);
     let location = other.url.clone();
-    let server = start(move |_: &mut Request<'_>| Response::see_other(&location));
+    let app = Router::new()
+        .get("/away", move |_: &mut Request<'_>| Response::see_other(&location))
+        .get("/home", |_: &mut Request<'_>| Response::see_other("/names"))
+        .get("/names", names);
+    let server = start(app);
     green(move || {
-        let request =
-            Client::new().get(&server.url).header("Authorization", "Bearer s").header("cookie", "s=1");
-        let text = request.header("X-Kept", "k").follow(1).send().unwrap().text().unwrap();
-        assert_eq!(text, r#"None None Some("k")"#);
+        let get = |path: &str| {
+            let request = Client::new().get(format!("{}{path}", server.url)).follow(1);
+            let request = request.header("Authorization", "Bearer s").header("cookie", "s=1");
+            request.header("x-api-key", "s").sensitive_header("X-Ours", "s").header("X-Kept", "k")
+        };
+        assert_eq!(get("/away").send().unwrap().text().unwrap(), "X-Kept");
+        // It stays sensitive, whoever sets it later.
+        assert_eq!(get("/away").added_header("x-ours", "t").send().unwrap().text().unwrap(), "X-Kept");
+        let at_home = get("/home").send().unwrap().text().unwrap();
+        assert_eq!(at_home, "Authorization cookie x-api-key X-Ours X-Kept");
         drop(other);
     });
 }

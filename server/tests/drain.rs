@@ -26,7 +26,7 @@ fn settings() -> Settings {
 }
 
 fn start(settings: Settings, handler: impl Handler) -> Running {
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings);
+    let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings);
     let (address, handle) = (server.local_addr().expect("an address"), server.handle());
     Running { address, handle, served: thread::spawn(move || server.serve(handler)) }
 }
@@ -120,7 +120,7 @@ fn open(mut visitor: TcpStream) {
 
 #[test]
 fn a_server_that_was_told_to_end_before_it_serves_ends() {
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings());
+    let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings());
     server.handle().shutdown();
     let served = thread::spawn(move || server.serve(hello));
     let start = Instant::now();

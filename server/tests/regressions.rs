@@ -33,7 +33,7 @@ fn held_answers_are_sent_once_although_a_handlers_limit_passes_while_they_are() 
         Response::text(format!("<{number:05}{}>", "x".repeat(FILLING_BYTES)))
     });
     let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
-    let server = Server::bind("127.0.0.1:0").expect("a port is free").with(settings);
+    let server = Server::bind("127.0.0.1:0").expect("a port is free").settings(settings);
     let (address, handle) = (server.local_addr().expect("it is bound"), server.handle());
     let serving = thread::spawn(move || server.serve(app));
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bast_server::{Error, Handler, Limits, Next, Request, Response, Router, Server, Settings, TimeLimits};
 
-use support::{Client, DEADLINE, Gate, open, settings, start};
+use support::{Client, DEADLINE, Gate, open, run, settings, start};
 
 fn hello(_: &mut Request<'_>) -> &'static str {
     "hello"
@@ -153,7 +153,7 @@ fn files_are_served_below_a_prefix_and_a_missing_root_is_an_error_of_serve() {
             .files("/", "/does/not/exist")
             .with(|request: &mut Request, next: Next| next.run(request)),
     );
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings());
+    let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings());
     assert_eq!(server.serve(missing).expect_err("no root").kind(), io::ErrorKind::NotFound);
 }
 
@@ -195,6 +195,25 @@ fn a_panic_ends_one_request_and_nothing_else() {
     assert_eq!(neighbour.get("/").code, 200);
 }
 
+#[test]
+fn the_workers_that_were_asked_for_survive_settings_before_and_after() {
+    let capabilities = |set_up: fn(Server) -> Server| {
+        let server = set_up(Server::bind("127.0.0.1:0").expect("bind"));
+        let server = run(server, |_: &mut Request<'_>| bast::Handle::current().capabilities().to_string());
+        server.connect().get("/").body
+    };
+    assert_eq!(capabilities(|server| server.settings(Settings { workers: Some(1), ..settings() })), "1");
+    assert_eq!(capabilities(|server| server.workers(3).settings(settings())), "3");
+    assert_eq!(
+        capabilities(|server| server.workers(3).settings(Settings { workers: Some(1), ..settings() })),
+        "3"
+    );
+    assert_eq!(
+        capabilities(|server| server.settings(Settings { workers: Some(1), ..settings() }).workers(3)),
+        "3"
+    );
+}
+
 /// Uses about 1 KiB of stack for each level.
 fn deep(level: usize) -> u8 {
     let frame = std::hint::black_box([1; 1024]);
@@ -209,7 +228,8 @@ fn a_handler_has_the_stack_that_the_settings_say_and_a_size_that_does_not_exist_
     assert_eq!(server.connect().get("/").body, "1");
 
     for stack_bytes in [Some(0), Some(1 << 30)] {
-        let server = Server::bind("127.0.0.1:0").expect("bind").with(Settings { stack_bytes, ..settings() });
+        let server =
+            Server::bind("127.0.0.1:0").expect("bind").settings(Settings { stack_bytes, ..settings() });
         assert_eq!(server.serve(hello).expect_err("no such stack").kind(), io::ErrorKind::InvalidInput);
     }
 }
@@ -356,7 +376,7 @@ fn a_drain_leaves_a_socket_that_it_was_given_to_whoever_listens_too() {
     let successor = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = successor.local_addr().expect("an address");
     let given = successor.try_clone().expect("a duplicate").try_into().expect("a listener");
-    let server = Server::from_listener(given).expect("a server").with(settings());
+    let server = Server::from_listener(given).expect("a server").settings(settings());
     server.handle().shutdown();
     thread::spawn(move || server.serve(hello)).join().expect("serve does not panic").expect("a clean end");
     let connected = TcpStream::connect_timeout(&address, DEADLINE).expect("the socket still listens");
@@ -436,7 +456,7 @@ fn under_load_a_drain_loses_no_request_that_was_sent() {
 #[test]
 fn a_server_runs_within_a_runtime_that_is_there_already() {
     let body = bast::run(|| {
-        let server = Server::bind("127.0.0.1:0")?.with(settings());
+        let server = Server::bind("127.0.0.1:0")?.settings(settings());
         let (address, handle) = (server.local_addr()?, server.handle());
         let serving = bast::spawn(move || server.serve(hello));
         let mut stream = bast::net::TcpStream::connect(address)?;

@@ -27,7 +27,7 @@ use bast_server::{
     Upgraded,
 };
 
-use support::{Client, DEADLINE, Gate, Running, open, serve, settings};
+use support::{Client, DEADLINE, Gate, Running, open, run, settings};
 
 type Tls = StreamOwned<ClientConnection, TcpStream>;
 
@@ -52,7 +52,7 @@ fn start(settings: Settings, handler: impl Handler) -> Running {
 }
 
 fn start_with(config: ServerConfig, settings: Settings, handler: impl Handler) -> Running {
-    serve(Server::bind("127.0.0.1:0").expect("bind").with(settings).tls(Arc::new(config)), handler)
+    run(Server::bind("127.0.0.1:0").expect("bind").settings(settings).tls(Arc::new(config)), handler)
 }
 
 fn client_config(version: &'static SupportedProtocolVersion) -> ClientConfig {

@@ -28,7 +28,7 @@ fn settings() -> Settings {
 }
 
 fn start(settings: Settings, handler: impl Handler) -> Running {
-    let server = Server::bind("127.0.0.1:0").expect("bind").with(settings);
+    let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings);
     let (address, handle) = (server.local_addr().expect("an address"), server.handle());
     Running { address, handle, served: Some(thread::spawn(move || server.serve(handler))) }
 }

@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub mod child;
+pub mod counting_alloc;
 pub mod ends;
 pub mod source;
 pub mod sys;

@@ -1,42 +1,15 @@
 //! A request on a connection that stays open takes no heap memory: everything is pooled, or a slice of what is.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use bast_server::{Error, Handler, Request, Response, Router, Server, Settings};
+use bast_tests::counting_alloc::CountingAlloc;
 use bast_tests::deadline;
 
-/// The system's allocator, which counts what OS threads allocate that did not opt out.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-thread_local! {
-    static IS_CLIENT: Cell<bool> = const { Cell::new(false) };
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches an atomic and a cell without a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if !IS_CLIENT.get() {
-            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        }
-        // SAFETY: the caller's layout, as the contract has it.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `alloc` above, hence from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAlloc = CountingAlloc;
 
 /// A few milliseconds' worth: what happens once a second (the date, a sweep) is in few of the windows.
 const REQUESTS_PER_WINDOW: u64 = 200;
@@ -45,9 +18,9 @@ const WINDOWS: usize = 20;
 /// The fewest allocations of a server in one of several runs of so many requests, after the pools are filled.
 fn allocations_per_window(handler: impl Handler, request: &str) -> u64 {
     deadline(|| {
-        IS_CLIENT.set(true);
+        CountingAlloc::leave_out_this_thread();
         let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
-        let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
+        let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
         let (address, handle) = (server.local_addr().unwrap(), server.handle());
         let served = thread::spawn(move || server.serve(handler));
         let fewest = windows(address, request).min().unwrap();
@@ -67,9 +40,9 @@ fn windows(address: SocketAddr, request: &str) -> impl Iterator<Item = u64> {
     };
     (0..REQUESTS_PER_WINDOW).for_each(|_| ask());
     (0..WINDOWS).map(move |_| {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = CountingAlloc::everywhere();
         (0..REQUESTS_PER_WINDOW).for_each(|_| ask());
-        ALLOCATIONS.load(Ordering::Relaxed) - before
+        CountingAlloc::everywhere() - before
     })
 }
 

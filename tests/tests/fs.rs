@@ -506,7 +506,7 @@ fn a_server_sends_files_that_are_not_cached_in_the_order_of_their_requests() {
         std::fs::write(scratch.join("first"), &first).unwrap();
         std::fs::write(scratch.join("second"), &second).unwrap();
         let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
-        let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
+        let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
         let (address, handle) = (server.local_addr().unwrap(), server.handle());
         let files = Files::open(&scratch.0).unwrap();
         let served = std::thread::spawn(move || server.serve(files));

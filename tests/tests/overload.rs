@@ -30,7 +30,7 @@ fn serve_for_parent(settings: Settings, descriptors: usize) {
             request.read_body().map(|body| Response::bytes("text/plain", body))
         });
     let settings = Settings { workers: Some(1), handle_signals: false, ..settings };
-    let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
+    let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
     println!("\naddress {}", server.local_addr().unwrap());
     let handle = server.handle();
     let served = thread::spawn(move || server.serve(app));
@@ -363,7 +363,7 @@ fn twenty_thousand_short_connections_leave_nothing_behind() {
             let handle = runtime.handle();
             let server = Server::bind("127.0.0.1:0")
                 .unwrap()
-                .with(Settings { handle_signals: false, ..Settings::default() });
+                .settings(Settings { handle_signals: false, ..Settings::default() });
             let (address, server_handle) = (server.local_addr().unwrap(), server.handle());
             let served = thread::spawn(move || {
                 runtime.run(move || server.serve(|_: &mut Request<'_>| "hello")).unwrap();

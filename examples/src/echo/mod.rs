@@ -27,7 +27,7 @@ pub fn serve(options: &cli::Options) -> io::Result<()> {
     let address = options.listen;
     let server = Server::bind(address)
         .map_err(|error| io::Error::new(error.kind(), format!("listen on {address}: {error}")))?
-        .with(options.settings.clone());
+        .settings(options.settings.clone());
     // A closed stdout is no reason not to serve.
     let _ = writeln!(io::stdout(), "listening on http://{}", server.local_addr()?);
     server.serve(app)

@@ -15,6 +15,8 @@ use super::connection::Connection;
 use super::error::{Error, Wait};
 use super::head::{self, Framing};
 use super::headers::Headers;
+use super::limits::TimeLimits;
+use super::pace::Pace;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::head::{Framing as Known, Refusal};
 use crate::limits::Limits;
@@ -46,6 +48,8 @@ struct Open {
     reuse: bool,
     /// Chunk framing since the last data: what the trailers are found in. Bounded as chunk framing is.
     framing: Vec<u8>,
+    /// Somebody waits for all of it: how fast it comes.
+    pace: Option<Pace>,
 }
 
 enum Decoder {
@@ -82,7 +86,7 @@ impl Body {
             }
             Framing::UntilClose => Decoder::UntilClose(body_bytes_max),
         };
-        let open = Open { connection, decoder, reuse, framing: Vec::new() };
+        let open = Open { connection, decoder, reuse, framing: Vec::new(), pace: None };
         let mut body = Body { state: State::Open(Box::new(open)), trailers: Headers::default() };
         if framing == Framing::Known(Known::Empty) {
             body.end();
@@ -110,9 +114,10 @@ impl Body {
 
     /// Reads and drops what is left so that the connection can be used again, up to
     /// [`Limits::drain_bytes_max`](super::Limits::drain_bytes_max); beyond that, and on any error, the connection is
-    /// closed.
+    /// closed. It is an error, too, that it comes slower than
+    /// [`TimeLimits::body_bytes_per_second_min`](super::TimeLimits::body_bytes_per_second_min).
     pub fn discard(mut self) {
-        let State::Open(open) = &self.state else { return };
+        let State::Open(open) = &mut self.state else { return };
         if !open.reuse {
             return;
         }
@@ -120,13 +125,14 @@ impl Body {
         if open.promised() > bytes_max {
             return;
         }
+        open.pace = Some(Pace::begin());
         // One more, so that an end exactly at the limit is seen.
         let _ = io::copy(&mut (&mut self).take(bytes_max.saturating_add(1)), &mut io::sink());
     }
 
     /// The whole body, as far as it was not read yet.
     pub(super) fn collect(&mut self) -> Result<Vec<u8>, Error> {
-        let State::Open(open) = &self.state else {
+        let State::Open(open) = &mut self.state else {
             return if self.is_done() { Ok(Vec::new()) } else { Err(Error::cut_off()) };
         };
         let bytes_max = open.connection.shared.limits.collected_bytes_max;
@@ -134,6 +140,7 @@ impl Body {
         if promised > bytes_max {
             return Err(TOO_LARGE);
         }
+        open.pace = Some(Pace::begin());
         let mut bytes = Vec::with_capacity(usize::try_from(promised.min(RESERVED_BYTES_MAX)).unwrap_or(0));
         self.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::from_io)?;
         if bytes.len() as u64 > bytes_max { Err(TOO_LARGE) } else { Ok(bytes) }
@@ -205,7 +212,9 @@ impl Open {
                 count
             } else if want >= DIRECT_READ_BYTES_MIN || matches!(self.decoder, Decoder::UntilClose(_)) {
                 let limit = self.limit();
-                self.connection.read(&mut room[..want], limit, Wait::Body)?
+                let count = self.connection.read(&mut room[..want], limit, Wait::Body)?;
+                self.keeps_pace(count)?;
+                count
             } else {
                 self.more()?;
                 continue;
@@ -233,7 +242,27 @@ impl Open {
     fn more(&mut self) -> Result<(), Error> {
         match self.connection.fill(self.limit(), Wait::Body)? {
             0 => Err(Error::cut_off()),
-            _ => Ok(()),
+            count => self.keeps_pace(count),
+        }
+    }
+
+    /// Is what comes, now so many bytes more, fast enough for who waits for all of it?
+    fn keeps_pace(&mut self, count: usize) -> Result<(), Error> {
+        let Some(pace) = &mut self.pace else { return Ok(()) };
+        let TimeLimits { body, body_bytes_per_second_min, .. } = self.connection.shared.time_limits;
+        pace.took(count);
+        if count == 0 || !pace.is_too_slow(body, body_bytes_per_second_min) {
+            return Ok(());
+        }
+        // It may be this thread that was late. Then more has come meanwhile.
+        match self.connection.try_fill() {
+            Ok(None) => Err(Error::timeout(Wait::Body)),
+            Ok(Some(more)) => {
+                pace.took(more);
+                Ok(())
+            }
+            // The next read meets it again.
+            Err(_) => Ok(()),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::http1::fields::{Seen, field_lines};
 use crate::http1::head::{self, HEAD_BYTES_LIMIT, Refusal};
 use crate::http1::parse::end_of_head;
 use crate::http1::persistence::Persistence;
+use crate::http1::trailers;
 use crate::message::{Status, Version};
 
 /// The head of a response.
@@ -141,13 +142,15 @@ fn status_line(bytes: &[u8]) -> Result<(Version, Status, &[u8], usize), Error> {
     Ok((version, status, reason, end + 2))
 }
 
-/// The fields at the end of a chunked body, with the blank line that ends them.
+/// The fields at the end of a chunked body, with the blank line that ends them, but for those that mean something only
+/// ahead of it: they are dropped (RFC 9110 §6.5.1), as in a request.
 ///
 /// # Errors
 /// There are too many. Their syntax was checked when the body was read.
 pub(super) fn trailers(bytes: &[u8], limits: &Limits) -> Result<Headers, Error> {
     let mut fields = Vec::new();
     field_lines(bytes, 0, limits.fields_max, &mut fields, &mut Seen::default()).map_err(refused)?;
+    fields.retain(|field| trailers::is_allowed(field.name.of(bytes)));
     Ok(Headers::new(bytes, fields))
 }
 

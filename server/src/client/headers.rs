@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::mem;
 
 use crate::class::{is_field_value, is_token};
 use crate::http1::head::Field;
@@ -56,6 +57,8 @@ impl fmt::Debug for Headers {
 #[derive(Clone, Default)]
 pub(super) struct Lines {
     fields: Vec<(String, Vec<u8>)>,
+    /// The names, in lower case, of fields for the first origin only.
+    sensitive: Vec<String>,
 }
 
 impl Lines {
@@ -72,6 +75,17 @@ impl Lines {
         }
         self.fields.push((name.to_owned(), value.to_owned()));
         true
+    }
+
+    /// Fields of this name are for the first origin only.
+    pub(super) fn mark_sensitive(&mut self, name: &str) {
+        self.sensitive.push(name.to_ascii_lowercase());
+    }
+
+    pub(super) fn remove_sensitive(&mut self) {
+        for name in mem::take(&mut self.sensitive) {
+            self.remove(&name);
+        }
     }
 
     pub(super) fn has(&self, name: &str) -> bool {

@@ -51,6 +51,7 @@ impl Default for Limits {
 /// | `continue_wait` | with the head of a request that expects `100 Continue` | with any response, or by sending the body |
 /// | `head` | when the request is sent | with the last byte of the response's head, however it drips |
 /// | `body` | with each read of the body | when something has come |
+/// | `body_bytes_per_second_min` | with the collecting of a body | with its last byte; judged over each stretch of `body` |
 /// | `total` | with `send` or `start` | with the last byte of the body |
 ///
 /// [`bast::timeout`] around any of it works as well: it unwinds the thread, and the connection is closed.
@@ -68,6 +69,14 @@ pub struct TimeLimits {
     pub head: Duration,
     /// Between two pieces of the response's body: 30 s by default.
     pub body: Duration,
+    /// How many bytes of the response, framing included, must arrive per second, on the average of each stretch of
+    /// [`body`](TimeLimits::body), while [`read_to_vec`](super::Response::read_to_vec), `text`, `json` or
+    /// [`discard`](super::Body::discard) read it: 240 by default, as the server asks of its clients. A server that sends
+    /// a byte now and then would hold them practically for ever. What is shorter than one stretch is not judged; 0 asks
+    /// for nothing.
+    ///
+    /// A body that the caller reads himself is not judged: events come as slowly as they happen. `total` bounds it.
+    pub body_bytes_per_second_min: u32,
     /// For everything, redirects and retries included: none by default, for bodies may go on for ever.
     pub total: Option<Duration>,
     /// How long an idle connection is kept: 30 s by default, below the usual 60 s of servers, so that we close first.
@@ -82,6 +91,7 @@ impl Default for TimeLimits {
             continue_wait: Duration::from_secs(1),
             head: Duration::from_secs(30),
             body: Duration::from_secs(30),
+            body_bytes_per_second_min: 240,
             total: None,
             idle: Duration::from_secs(30),
         }

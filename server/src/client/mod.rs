@@ -48,6 +48,7 @@ mod error;
 mod head;
 mod headers;
 mod limits;
+mod pace;
 mod pool;
 mod prepared;
 mod redirect;

@@ -18,8 +18,19 @@ pub(super) enum Content {
     Dropped,
 }
 
-/// Fields that say who the user is: for the origin that they were meant for only.
-const CREDENTIALS: [&str; 3] = ["Authorization", "Cookie", "Proxy-Authorization"];
+/// Fields that say who the user is, or let him in: for the origin that they were meant for only. Beside those of the standards
+/// (RFC 9110 §11, RFC 6265) the usual ones of keys and tokens; of others only the caller can know, who says so by
+/// [`sensitive_header`](super::Request::sensitive_header).
+const CREDENTIALS: [&str; 8] = [
+    "Authorization",
+    "Cookie",
+    "Cookie2",
+    "Proxy-Authorization",
+    "X-Access-Token",
+    "X-Api-Key",
+    "X-Auth-Token",
+    "X-Csrf-Token",
+];
 
 /// Fields that describe a body: they go with it.
 const OF_CONTENT: [&str; 6] =
@@ -36,6 +47,7 @@ pub(super) fn follow(request: &mut Prepared, status: Status, headers: &Headers) 
     let url = request.url.join(location).map_err(|error| Error::redirect("its Location").caused_by(error))?;
     if url.authority() != request.url.authority() {
         CREDENTIALS.iter().for_each(|name| request.lines.remove(name));
+        request.lines.remove_sensitive();
         // A Host of the caller's own was meant for the origin too.
         request.lines.remove("Host");
     }

@@ -85,6 +85,13 @@ impl Request {
         self.put(name.as_ref(), value.as_ref(), replace)
     }
 
+    /// Sets a header field as [`header`](Request::header) does, for the origin of the URL only: a
+    /// [redirect](Request::follow) to another one does not take it along. For keys and tokens in fields of their own.
+    pub fn sensitive_header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Request {
+        self.lines.mark_sensitive(name.as_ref());
+        self.header(name, value)
+    }
+
     fn put(mut self, name: &str, value: &[u8], replace: bool) -> Request {
         let is_host = name.eq_ignore_ascii_case("host");
         if is_reserved(name) {
@@ -162,6 +169,11 @@ impl Request {
 
     /// Follows so many redirects. Bodies that are written or read while they are sent cannot be sent twice: where that
     /// would be needed, the redirect itself is the response.
+    ///
+    /// To another origin (host or port) no credentials go along: not `Authorization`, `Proxy-Authorization`, `Cookie` and
+    /// the usual fields of keys (`X-Api-Key`, `X-Auth-Token`, `X-Access-Token`, `X-Csrf-Token`), and none that was set by
+    /// [`sensitive_header`](Request::sensitive_header); nor a `Host` of the caller's. All others do, and the body, where
+    /// the redirect repeats it (307, 308).
     pub fn follow(mut self, redirects_max: u32) -> Request {
         self.redirects_max = redirects_max;
         self

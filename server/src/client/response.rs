@@ -88,7 +88,8 @@ impl Response {
     /// The whole body, up to [`Limits::collected_bytes_max`](super::Limits::collected_bytes_max).
     ///
     /// # Errors
-    /// The body is malformed, cut off, too slow or too large.
+    /// The body is malformed, cut off, too slow (no byte for [`TimeLimits::body`](super::TimeLimits::body), or fewer than
+    /// [`body_bytes_per_second_min`](super::TimeLimits::body_bytes_per_second_min)) or too large.
     pub fn read_to_vec(mut self) -> Result<Vec<u8>, Error> {
         self.body.collect()
     }

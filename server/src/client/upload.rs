@@ -6,9 +6,9 @@ use std::io::{self, Read, Write};
 
 use super::error::Error;
 use super::headers::Lines;
-use super::prepared::is_reserved;
 use super::response::Response;
 use super::sending::Sending;
+use crate::http1::trailers;
 
 /// How much of a reader is read at once.
 const PIECE_BYTES: usize = 16 << 10;
@@ -83,21 +83,10 @@ impl Upload {
     /// # Errors
     /// The body is not sent in chunks; the field is malformed, or one that must not come so late (RFC 9110 §6.5.1).
     pub fn trailer(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-        const TOO_LATE: [&str; 9] = [
-            "host",
-            "authorization",
-            "cookie",
-            "content-encoding",
-            "content-type",
-            "content-range",
-            "max-forwards",
-            "cache-control",
-            "range",
-        ];
         if !self.is_chunked {
             return Err(Error::request("trailers behind a body that is not chunked"));
         }
-        if is_reserved(name) || TOO_LATE.iter().any(|field| name.eq_ignore_ascii_case(field)) {
+        if !trailers::is_allowed(name.as_bytes()) {
             return Err(Error::request("a field that must not be a trailer"));
         }
         if self.trailers.put(name, value.as_ref(), false) {

@@ -1,4 +1,5 @@
-//! Fields behind a chunked body (RFC 9110 §6.5, RFC 9112 §7.1.2): which may be there, and those of a request as they arrive.
+//! Fields behind a chunked body (RFC 9110 §6.5, RFC 9112 §7.1.2): which may be there, in requests and responses, sent and
+//! received; and those of a request as they arrive.
 //!
 //! They are kept apart from the header and never merged into it, so nothing behind a body can change what was decided before it.
 //! A field that is meant to be known before the body is dropped when it comes behind one (§6.5.1; §7.1.2 lets a

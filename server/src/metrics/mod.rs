@@ -9,7 +9,7 @@
 //!     .get("/", |_: &mut Request| "hello")
 //!     .get("/metrics", metrics.handler()); // where only you can reach it
 //! let settings = Settings { metrics: Some(metrics), ..Settings::default() };
-//! Server::bind("127.0.0.1:8080")?.with(settings).serve(app)
+//! Server::bind("127.0.0.1:8080")?.settings(settings).serve(app)
 //! # }
 //! ```
 //!

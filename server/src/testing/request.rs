@@ -34,8 +34,14 @@ impl<'c> TestRequest<'c> {
         TestRequest { client, method, target, fields: Vec::new(), body: Body::Empty }
     }
 
-    /// Adds a header field.
+    /// Sets a header field, replacing what had the same name.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> TestRequest<'c> {
+        self.fields.retain(|(field, _)| !field.eq_ignore_ascii_case(name));
+        self.added_header(name, value)
+    }
+
+    /// Adds a header field beside those of the same name.
+    pub fn added_header(mut self, name: &str, value: impl AsRef<[u8]>) -> TestRequest<'c> {
         self.fields.push((name.to_owned(), value.as_ref().to_owned()));
         self
     }
@@ -63,17 +69,17 @@ impl<'c> TestRequest<'c> {
         self
     }
 
-    /// Sets the body to this value as JSON, with its content type.
+    /// Sets the body to this value as JSON, and the `Content-Type` unless it is set.
     ///
     /// # Panics
     /// If the value cannot be written as JSON.
     #[cfg(feature = "json")]
     pub fn json<T: serde::Serialize + ?Sized>(self, value: &T) -> TestRequest<'c> {
         let body = serde_json::to_vec(value).expect("a value that can be JSON");
-        self.header("Content-Type", "application/json").body(body)
+        self.of_type("application/json").body(body)
     }
 
-    /// Sets the body to these fields of an HTML form, with its content type.
+    /// Sets the body to these fields of an HTML form, and the `Content-Type` unless it is set.
     pub fn form<K: AsRef<str>, V: AsRef<str>>(
         self,
         fields: impl IntoIterator<Item = (K, V)>,
@@ -83,7 +89,11 @@ impl<'c> TestRequest<'c> {
                 .join("=")
         };
         let body = fields.into_iter().map(encode).collect::<Vec<_>>().join("&");
-        self.header("Content-Type", "application/x-www-form-urlencoded").body(body)
+        self.of_type("application/x-www-form-urlencoded").body(body)
+    }
+
+    fn of_type(self, media_type: &str) -> TestRequest<'c> {
+        if self.has("Content-Type") { self } else { self.header("Content-Type", media_type) }
     }
 
     /// Sends it over a connection of its own.

@@ -34,6 +34,26 @@ fn a_client_that_waits_before_its_body_is_asked_for_it() {
 }
 
 #[test]
+fn a_header_field_replaces_its_like_and_an_added_one_stands_beside_it() {
+    let client = TestClient::new(|request: &mut Request<'_>| {
+        let fields = request.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("Content-Length"));
+        fields
+            .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)))
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    let request = client.post("/").header("X", "1").added_header("x", "2").header("Host", "a");
+    assert_eq!(request.send().text(), "X=1 x=2 Host=a");
+    let request = client.post("/").header("X", "1").added_header("X", "2").header("x", "3");
+    assert_eq!(
+        request.form([("a", "b")]).send().text(),
+        "Host=test x=3 Content-Type=application/x-www-form-urlencoded"
+    );
+    let request = client.post("/").header("Content-Type", "t").form([("a", "b")]);
+    assert_eq!(request.send().text(), "Host=test Content-Type=t");
+}
+
+#[test]
 fn requests_share_a_connection_until_one_of_them_closes_it() {
     let client = TestClient::new(|request: &mut Request<'_>| {
         let response = Response::text(request.path().to_owned());

@@ -25,7 +25,7 @@ static CALLS: LazyLock<Mutex<HashMap<SocketAddr, Vec<String>>>> = LazyLock::new(
 
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
     let settings = Settings { workers: Some(2), handle_signals: false, ..Settings::default() };
-    let server = Server::bind("127.0.0.1:0").expect("a port is free").with(settings);
+    let server = Server::bind("127.0.0.1:0").expect("a port is free").settings(settings);
     let address = server.local_addr().expect("it is bound");
     thread::spawn(move || {
         server.serve(|request: &mut Request<'_>| {

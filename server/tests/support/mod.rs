@@ -24,10 +24,11 @@ pub(crate) fn settings() -> Settings {
 }
 
 pub(crate) fn start(settings: Settings, handler: impl Handler) -> Running {
-    serve(Server::bind("127.0.0.1:0").expect("bind").with(settings), handler)
+    run(Server::bind("127.0.0.1:0").expect("bind").settings(settings), handler)
 }
 
-pub(crate) fn serve(server: Server, handler: impl Handler) -> Running {
+/// The same of a server that was set up.
+pub(crate) fn run(server: Server, handler: impl Handler) -> Running {
     let address = server.local_addr().expect("an address");
     let handle = server.handle();
     let served = thread::spawn(move || server.serve(handler));
