@@ -186,9 +186,17 @@ fn a_hook_that_panics_and_one_that_refuses() {
         thread::sleep(Duration::from_millis(1));
     }
     drop(server);
-    let hooks = Hooks::new().on_open(|_| panic!("as meant")).on_close(|_| panic!("as meant"));
+    let hooks = Hooks::new().on_close(|_| panic!("as meant")).on_error(|_| panic!("as meant"));
     let server = start(Settings { hooks, ..settings() }, hello);
+    assert!(server.exchange("no HTTP\r\n\r\n").starts_with("HTTP/1.1 400"));
     assert!(server.exchange(LAST).ends_with("hello"), "it only costs the log a line");
+}
+
+#[test]
+fn a_gate_that_panics_is_shut() {
+    let hooks = Hooks::new().on_open(|_| panic!("as meant"));
+    let server = start(Settings { hooks, ..settings() }, hello);
+    assert_eq!(server.connect().read(&mut [0]).expect("an end"), 0, "closed without a word");
 }
 
 /// The value of a series on a page.
