@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -278,6 +279,40 @@ fn no_descriptor_is_lost_to_clients_that_end_in_unusual_ways() {
             thread::sleep(Duration::from_millis(5));
         }
         served.end();
+    });
+}
+
+#[test]
+fn a_drain_that_gets_no_descriptor_answers_what_is_under_way_all_the_same() {
+    static OPEN: AtomicBool = AtomicBool::new(false);
+    deadline_within(Duration::from_secs(60), || {
+        child::succeeds(|| {
+            let (arrived, arrival) = mpsc::channel();
+            let arrived = Mutex::new(arrived);
+            let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
+            let server = Server::bind("127.0.0.1:0").unwrap().with(settings);
+            let (address, handle) = (server.local_addr().unwrap(), server.handle());
+            let served = thread::spawn(move || {
+                server.serve(move |_: &mut Request<'_>| {
+                    arrived.lock().unwrap().send(()).unwrap();
+                    while !OPEN.load(Ordering::SeqCst) {
+                        bast::sleep(Duration::from_millis(1));
+                    }
+                    "hello"
+                })
+            });
+            let mut client = TcpStream::connect(address).unwrap();
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
+            ask(&mut client);
+            arrival.recv_timeout(DEADLINE).unwrap();
+            // Whatever is closed from now on, nothing can be opened.
+            sys::limit_descriptors(3);
+            handle.shutdown();
+            OPEN.store(true, Ordering::SeqCst);
+            assert_eq!(outcome(&mut client), Outcome::Served);
+            drop(client);
+            served.join().unwrap().unwrap();
+        });
     });
 }
 
