@@ -5,8 +5,8 @@
 //!                  │                                                            │
 //!                  └─no─▶ turn away, or wait ◀────────── one has ended ─────────┘
 //! ```
-//! All of it happens once for a connection, not for a request. Only the acceptor lets in, so what it has found stays true
-//! until it acts on it. The counts by client are in a map of std's, whose keyed hash no client can aim at, under a lock
+//! All of it happens once for a connection, not for a request. Only the acceptor lets in, so what it has found of the number
+//! of all stays true until it acts on it. Whose connection it is may be known later, where a proxy is to say it first. The counts by client are in a map of std's, whose keyed hash no client can aim at, under a lock
 //! that nobody holds while parked. It has as many entries as there are clients with connections, hence no more than
 //! `connections_max`, and gives memory back when they have gone.
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@ use std::time::Duration;
 use bast::sync::{Receiver, Sender, channel};
 
 use crate::limits::{Limits, Overload};
+use crate::metrics::Reason;
 
 /// The limits on connections, and who is in.
 #[derive(Debug)]
@@ -39,6 +40,25 @@ pub(crate) enum NoRoom {
     InAll,
     /// The client has as many as it may.
     ForClient,
+}
+
+impl NoRoom {
+    /// For the log.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            NoRoom::InAll => "as many connections as Limits::connections_max",
+            NoRoom::ForClient => "as many of one client as Limits::connections_per_address_max",
+        }
+    }
+}
+
+impl From<NoRoom> for Reason {
+    fn from(no_room: NoRoom) -> Reason {
+        match no_room {
+            NoRoom::InAll => Reason::Limit,
+            NoRoom::ForClient => Reason::ClientLimit,
+        }
+    }
 }
 
 impl Admission {
@@ -65,6 +85,14 @@ impl Admission {
         if !self.has_room(connections) {
             return Err(NoRoom::InAll);
         }
+        self.count(client)
+    }
+
+    /// The second half of that, for a connection that was let in before it was known whose it is.
+    ///
+    /// # Errors
+    /// [`NoRoom::ForClient`].
+    pub(crate) fn count(&self, client: Client) -> Result<(), NoRoom> {
         match &self.clients {
             Some(clients) => clients.enter(client),
             None => Ok(()),

@@ -5,26 +5,27 @@
 //! the socket is closed, then the connection leaves the load table.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use bast::net::TcpStream;
-
+use crate::admission::NoRoom;
 use crate::hooks::{Cause, FaultKind};
 use crate::http1::serve::serve;
 use crate::http1::wire::Wire;
 use crate::meter::Meter;
+use crate::metrics::Reason;
 use crate::proxy::{self, Proxied, Rejected};
+use crate::refusal::ANSWER;
 use crate::shared::{Live, Shared};
 use crate::timeout::{Activity, Phase, Registry};
 #[cfg(feature = "tls")]
 use crate::tls;
 
 /// Serves a connection on the calling green thread. `live` is given up when the socket is closed.
-pub(crate) fn run(stream: TcpStream, peer: SocketAddr, mut live: Live) {
-    live.settle(bast::capability().index());
+pub(crate) fn run(peer: SocketAddr, mut live: Live) {
+    let stream = live.start(bast::capability().index());
     let shared = live.shared();
     let registry = Registry::of(shared.service.id, shared.time_limits);
     let activity = Activity::new(shared.transport(stream), Some(bast::current()));
@@ -34,14 +35,15 @@ pub(crate) fn run(stream: TcpStream, peer: SocketAddr, mut live: Live) {
     let _membership = registry.register(&activity);
     registry.ensure_sweeper();
     match activity.meter() {
-        None => converse(shared, &activity, peer),
-        Some(meter) => metered(shared, &activity, meter, || converse(shared, &activity, peer)),
+        None => converse(&live, &activity, peer),
+        Some(meter) => metered(shared, &activity, meter, || converse(&live, &activity, peer)),
     }
 }
 
 /// The conversation, if there is to be one.
-fn converse(shared: &Shared, activity: &Rc<Activity>, peer: SocketAddr) {
-    let Some((client, proxied)) = let_in(shared, activity, peer) else { return };
+fn converse(live: &Live, activity: &Rc<Activity>, peer: SocketAddr) {
+    let Some((client, proxied)) = let_in(live, activity, peer) else { return };
+    let shared = live.shared();
     let wire = Wire::new(Rc::clone(activity)).behind(proxied);
     #[cfg(feature = "tls")]
     if let Some(config) = &shared.tls
@@ -54,11 +56,8 @@ fn converse(shared: &Shared, activity: &Rc<Activity>, peer: SocketAddr) {
 
 /// Who is there, and whether they may come in.
 #[inline(never)]
-fn let_in(
-    shared: &Shared,
-    activity: &Activity,
-    peer: SocketAddr,
-) -> Option<(SocketAddr, Option<Box<Proxied>>)> {
+fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketAddr, Option<Box<Proxied>>)> {
+    let shared = live.shared();
     let proxied = match &shared.proxy_protocol {
         None => None,
         Some(protocol) => {
@@ -72,6 +71,12 @@ fn let_in(
         }
     };
     let client = proxied.as_ref().map_or(peer, Proxied::client);
+    if proxied.is_some()
+        && let Err(no_room) = live.is_of(client.ip())
+    {
+        turn_away(shared, activity, no_room);
+        return None;
+    }
     if let Some(meter) = activity.meter()
         && !meter.opens(client)
     {
@@ -84,6 +89,29 @@ fn let_in(
 fn reject(activity: &Activity, peer: SocketAddr, rejected: &Rejected) {
     log::debug!("{peer}: {rejected}");
     activity.failed(FaultKind::Proxy, rejected);
+}
+
+/// Tells a client that it has too many connections, and waits for it to read that: it may be sending its request.
+#[cold]
+#[inline(never)]
+fn turn_away(shared: &Shared, activity: &Activity, no_room: NoRoom) {
+    shared.refusals.note(no_room.text());
+    if let Some(meter) = activity.meter() {
+        meter.refuses(Reason::from(no_room));
+    }
+    activity.enter(Phase::Linger);
+    let transport = activity.transport();
+    // The buffer of a new socket has room for it.
+    if transport.write(ANSWER).is_err() || transport.shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let mut left = shared.service.limits.linger_bytes_max;
+    let mut piece = [0; 512];
+    while let Ok(count @ 1..) = transport.read(&mut piece)
+        && count as u64 <= left
+    {
+        left -= count as u64;
+    }
 }
 
 /// Runs the conversation so that its end is told, however it comes.

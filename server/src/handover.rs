@@ -30,9 +30,11 @@
 //!          │ ── YOURS ─────────────────────────────────▶ │  its own socket takes the path
 //!        drains                                        serves
 //! ```
-//! A successor that dies before READY has changed nothing. A predecessor that dies after HELLO leaves a successor with
-//! the socket. A drain that begins while a successor has not said READY leaves the queue to it. One successor is dealt
-//! with at a time; others wait, and are turned away when the socket is gone. The socket of the path is of mode 0600, and
+//! A successor that dies before READY has changed nothing, and so has one that does not say it within five minutes. A
+//! predecessor that dies after HELLO leaves a successor with the socket. From READY on the successor serves, whatever
+//! happens: if the path is not free then, it tries until it is. A drain that begins while a successor has not said READY
+//! leaves the queue to it, and says so in the log. One successor is dealt with at a time; others wait, and are turned
+//! away when the socket is gone. The socket of the path is of mode 0600, and
 //! both sides insist that the other runs as the same user (SO_PEERCRED, unix(7)).
 #![forbid(unsafe_code)]
 
@@ -54,9 +56,15 @@ const HELLO: &[u8] = b"bast handover 1 ";
 const READY: &[u8] = b"ready\n";
 const YOURS: &[u8] = b"yours\n";
 
-/// How long one side waits for a word that the other says without having to work for it. READY has no limit: a
-/// successor may have much to load before it serves.
+/// How long one side waits for a word that the other says without having to work for it.
 const WORD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a successor may take from the socket to READY. It may have much to load; but while it is waited for no other
+/// can come, so that one that hangs must not do so for ever.
+const READY_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// How often a server that has taken over tries to take the path, when something is in its way.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who else may accept from a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,25 +138,85 @@ pub(crate) fn take(path: &Path) -> io::Result<Option<Taken>> {
     let listener = TcpListener::try_from(fd)?;
     // A socket of another kind has no such address.
     listener.local_addr()?;
-    Ok(Some(Taken { listener, sharing, predecessor: Predecessor { stream } }))
+    let predecessor = Predecessor { stream, path: path.to_owned(), identity: identity(path).ok() };
+    Ok(Some(Taken { listener, sharing, predecessor }))
 }
 
 /// The process before this one, which goes on serving until it is told that this one does.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     stream: UnixStream,
+    /// Where it was met, and the file that was there.
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
 }
 
 impl Predecessor {
-    /// Says that this process accepts. On return the predecessor does not any more, if it still lives.
-    pub(crate) fn relieve(mut self) {
-        let mut word = [0; YOURS.len()];
-        let heard = self.stream.write_all(READY).and_then(|()| self.stream.read_exact(&mut word));
-        match heard {
-            Ok(()) if word == YOURS => log::info!("took over from the server before"),
-            Ok(()) => log::warn!("the server before answers in words that are not known"),
-            Err(error) => log::warn!("the server before does not answer: {error}"),
+    /// Fails where it has given this process up, and goes on: then nothing has happened yet.
+    ///
+    /// # Errors
+    /// `ConnectionAborted`.
+    pub(crate) fn insist_it_waits(&self) -> io::Result<()> {
+        // It says nothing before it hears READY.
+        let waits = matches!(self.stream.try_read(&mut [0]), Ok(None));
+        if !waits && UnixStream::connect(&self.path).is_ok() {
+            let text =
+                format!("the server before has not waited any longer than {READY_LIMIT:?}, and goes on");
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
         }
+        Ok(())
+    }
+
+    /// Says that this process accepts. From now on nobody else may.
+    pub(crate) fn relieve(mut self) -> Relieved {
+        if let Err(error) = self.stream.write_all(READY) {
+            log::warn!("the server before does not listen: {error}");
+        }
+        Relieved { stream: self.stream }
+    }
+}
+
+/// The process before this one, which was told to let go.
+#[derive(Debug)]
+pub(crate) struct Relieved {
+    stream: UnixStream,
+}
+
+impl Relieved {
+    /// Waits until it has: its path is free then, and it does not accept any more. `false` where it has gone without a
+    /// word.
+    pub(crate) fn wait(mut self) -> bool {
+        let mut word = [0; YOURS.len()];
+        let mut received = 0;
+        let mut said = false;
+        while received < word.len() {
+            match self.stream.read(&mut word[received..]) {
+                Ok(0) => {
+                    log::error!(
+                        "the server before has hung up without a word; if it still lives, both serve"
+                    );
+                    return false;
+                }
+                Ok(count) => received += count,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    if !std::mem::replace(&mut said, true) {
+                        log::error!(
+                            "the server before does not let go within {WORD_LIMIT:?}; both serve until then"
+                        );
+                    }
+                }
+                Err(error) => {
+                    log::error!("the server before does not answer, and may still serve: {error}");
+                    return false;
+                }
+            }
+        }
+        if word != YOURS {
+            log::error!("the server before answers in words that are not known");
+            return false;
+        }
+        log::info!("took over from the server before");
+        true
     }
 }
 
@@ -159,6 +227,7 @@ pub(crate) struct Offer {
     path: PathBuf,
     place: Place,
     lent: Arc<Lent>,
+    ready_limit: Duration,
 }
 
 /// Whether a successor has the listening socket and has not said READY yet.
@@ -188,8 +257,13 @@ enum Outcome {
 }
 
 impl Offer {
-    /// Prepares to hand over at the path, which is not touched yet.
-    pub(crate) fn prepare(path: &Path) -> io::Result<Offer> {
+    /// Prepares to hand over at the path, which is not touched yet. The predecessor, if there is one, may be at it.
+    ///
+    /// # Errors
+    /// `AddrInUse` where another server offers at the path, `AlreadyExists` where something other than a socket is there, and
+    /// those of making a socket beside it.
+    pub(crate) fn prepare(path: &Path, predecessor: Option<&Predecessor>) -> io::Result<Offer> {
+        insist_on_room(path, predecessor)?;
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{}", process::id()));
         let own = PathBuf::from(name);
@@ -201,30 +275,32 @@ impl Offer {
         let listener = UnixListener::bind(&own)?;
         let place = Place::of(own)?;
         fs::set_permissions(&place.path, Permissions::from_mode(0o600))?;
-        Ok(Offer { listener, path: path.to_owned(), place, lent: Arc::default() })
+        Ok(Offer { listener, path: path.to_owned(), place, lent: Arc::default(), ready_limit: READY_LIMIT })
     }
 
     /// Takes the path: from now on there is something to be had at it. Who was there must have gone.
     ///
     /// # Errors
-    /// `AddrInUse` where somebody offers at the path, `AlreadyExists` where something other than a socket is there.
+    /// Those of [`prepare`](Offer::prepare).
     pub(crate) fn publish(&mut self) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if !found.file_type().is_socket() => {
-                let text = format!("{} is there and no socket", self.path.display());
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-            }
-            Ok(_) if UnixStream::connect(&self.path).is_ok() => {
-                let text = format!("a server that runs hands over at {}", self.path.display());
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        insist_on_room(&self.path, None)?;
         fs::rename(&self.place.path, &self.path)?;
         self.place.path.clone_from(&self.path);
         Ok(())
+    }
+
+    /// The same for a server that has taken over, hence must go on: waits until it can be done.
+    pub(crate) fn publish_in_the_end(&mut self) {
+        let mut said = false;
+        while let Err(error) = self.publish() {
+            if !std::mem::replace(&mut said, true) {
+                log::error!("no successor can come until this changes: {error}");
+            }
+            bast::sleep(PUBLISH_PAUSE);
+        }
+        if said {
+            log::info!("a successor can come now");
+        }
     }
 
     pub(crate) fn lent(&self) -> Arc<Lent> {
@@ -249,7 +325,7 @@ impl Offer {
                 }
             };
             let outcome = self.offer(&mut stream, socket, sharing, &is_draining).unwrap_or_else(|error| {
-                log::warn!("a successor failed, and this server goes on: {error}");
+                log::error!("a successor failed, and this server goes on: {error}");
                 Outcome::Failed
             });
             match outcome {
@@ -291,12 +367,35 @@ impl Offer {
         // The descriptor is with the first byte.
         stream.write_all(&hello[sent..])?;
         let mut word = [0; READY.len()];
-        stream.read_exact(&mut word)?;
+        let heard = bast::timeout(self.ready_limit, || stream.read_exact(&mut word));
+        heard.unwrap_or_else(|_| {
+            let text = format!("it has not said that it serves within {:?}", self.ready_limit);
+            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+        })?;
         if word != READY {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no hand-over of this version"));
         }
         Ok(Outcome::Serves)
     }
+}
+
+/// Fails where the path is not free for a socket. The file of the predecessor will be.
+fn insist_on_room(path: &Path, predecessor: Option<&Predecessor>) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !found.file_type().is_socket() {
+        let text = format!("{} is there and no socket", path.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    let is_predecessors = predecessor.is_some_and(|it| it.identity == Some((found.dev(), found.ino())));
+    if !is_predecessors && UnixStream::connect(path).is_ok() {
+        let text = format!("a server that runs hands over at {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+    }
+    Ok(())
 }
 
 /// A socket's file, which is removed with its owner if it is still the same.
@@ -343,4 +442,45 @@ fn insist_on_own_user(stream: &UnixStream) -> io::Result<()> {
     }
     let text = format!("user {other} is at the other end, and this is user {own}");
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Removed at the end, with what is in it.
+    struct Directory(PathBuf);
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_successor_that_hangs_in_its_start_is_given_up_and_the_next_one_takes_over() {
+        let directory = Directory(std::env::temp_dir().join(format!("bast-hangs-{}", process::id())));
+        fs::create_dir(&directory.0).expect("a new directory");
+        let path = directory.0.join("socket");
+        bast::run(move || {
+            let socket = TcpListener::bind("127.0.0.1:0").expect("bind");
+            let mut offer = Offer::prepare(&path, None).expect("a socket beside the path");
+            offer.publish().expect("nothing is at the path");
+            offer.ready_limit = Duration::from_secs(1);
+            let lent = offer.lent();
+            let (relieved, is_relieved) = bast::sync::channel(1);
+            let server = bast::spawn(move || {
+                offer.serve(&socket, Sharing::Sole, || false, || relieved.send(()).expect("the test waits"));
+            });
+            let hanging = take(&path).expect("a server").expect("one that runs").predecessor;
+            hanging.insist_it_waits().expect("it has not hung up yet");
+            assert!(lent.is_out());
+            let next = take(&path).expect("it comes to this one, too").expect("one that runs").predecessor;
+            let error = hanging.insist_it_waits().expect_err("it was given up");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+            assert!(next.relieve().wait(), "it hears the last word");
+            is_relieved.recv_timeout(WORD_LIMIT).expect("the server drains");
+            server.join().expect("no panic");
+        });
+    }
 }

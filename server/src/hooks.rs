@@ -14,7 +14,8 @@
 //! All of them run on the connection's own green thread, in its stack, and delay that connection only. They may block as
 //! a handler may, with one exception: `on_error` for a failed write can be in the middle of a park of the handler
 //! and should not wait for anything. A slow `on_close` also delays the end of a drain. `on_close` runs with exceptions from outside
-//! deferred ([`bast::mask`](bast::mask())), so that it is not lost to a kill. A hook that panics is logged, and nothing else happens.
+//! deferred ([`bast::mask`](bast::mask())), so that it is not lost to a kill. A hook that panics is logged, and
+//! nothing else happens, but that an `on_open` that panics has let nobody in: the connection is closed.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -47,7 +48,8 @@ impl Hooks {
     }
 
     /// Sets what is called with the client's address (that of the PROXY header where there is one) before anything is
-    /// read from a connection. If it returns `false` the connection is closed without a word.
+    /// read from a connection. If it returns `false`, or panics, the connection is
+    /// closed without a word.
     #[must_use]
     pub fn on_open(mut self, hook: impl Fn(SocketAddr) -> bool + Send + Sync + 'static) -> Hooks {
         self.open = Some(Arc::new(hook));
@@ -75,9 +77,9 @@ impl Hooks {
         self.open.is_none() && self.close.is_none() && self.error.is_none()
     }
 
-    /// May this client come in?
+    /// May this client come in? Not where the hook that is to decide it cannot.
     pub(crate) fn opened(&self, peer: SocketAddr) -> bool {
-        self.open.as_ref().is_none_or(|hook| guarded("on_open", || hook(peer)).unwrap_or(true))
+        self.open.as_ref().is_none_or(|hook| guarded("on_open", || hook(peer)).unwrap_or(false))
     }
 
     pub(crate) fn closed(&self, closed: &Closed) {

@@ -48,6 +48,9 @@ pub struct Limits {
     /// A client is an IPv4 address or an IPv6 network of 64 bits, since a single customer is given at least such a
     /// network (RFC 6177). One connection more is answered by 503, whatever `overload` says, as nothing else can be done
     /// for one client alone.
+    ///
+    /// Behind a proxy that says by the [PROXY protocol](crate::ProxyProtocol) whom it speaks for, those are the clients that
+    /// are counted, once the header has been read; the proxy itself is not.
     pub connections_per_address_max: usize,
     /// What becomes of clients beyond `connections_max`, or beyond the descriptors that the process may open.
     pub overload: Overload,

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -18,14 +19,16 @@ use std::time::Duration;
 use bast::net::TcpStream;
 use bast::{Builder, Label};
 
-use crate::admission::{NoRoom, Rarely};
+use crate::admission::Rarely;
 use crate::connection;
 use crate::limits::Overload;
+use crate::metrics::Reason;
 use crate::shared::{Live, Shared};
 
 /// Accepts until the listener is closed. Call it on a green thread.
 pub(crate) fn accept_all(shared: &Arc<Shared>) {
     let mut shortage = Shortage::new();
+    let mut without_threads = false;
     loop {
         if shared.admission.overload == Overload::Wait {
             let admission = &shared.admission;
@@ -33,17 +36,22 @@ pub(crate) fn accept_all(shared: &Arc<Shared>) {
                 .departures
                 .wait_until(|| shared.is_stopping() || admission.has_room(shared.load.total()));
         }
-        let admitted = match shared.listener.accept() {
-            Ok((stream, peer)) => admit(shared, stream, peer),
+        match shared.listener.accept() {
+            Ok((stream, peer)) => {
+                shortage.is_over(shared);
+                match admit(shared, stream, peer) {
+                    // Who was told while no thread could be had is looked after by one now.
+                    Ok(()) if mem::take(&mut without_threads) => shared.refusals.watch_kept(),
+                    Ok(()) => {}
+                    // The client has been told: there is nothing to pause for.
+                    Err(_) => without_threads = true,
+                }
+            }
             Err(error) => match consequence(&error) {
                 Consequence::End => return,
-                Consequence::Next => continue,
-                Consequence::Pause => Err(error),
+                Consequence::Next => {}
+                Consequence::Pause => shortage.endure(shared, &error),
             },
-        };
-        match admitted {
-            Ok(()) => shortage.is_over(shared),
-            Err(error) => shortage.endure(shared, &error),
         }
     }
 }
@@ -51,18 +59,15 @@ pub(crate) fn accept_all(shared: &Arc<Shared>) {
 /// Makes a connection's thread, or turns the client away where there is no room for it.
 ///
 /// # Errors
-/// No thread could be made; the connection is closed.
+/// No thread could be made; the client is told so.
 pub(crate) fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    shared.accepted();
     let index = shared.load.least(bast::capability().index());
-    let live = match Live::new(shared, index, peer.ip()) {
+    let live = match Live::new(shared, index, stream, peer.ip()) {
         Ok(live) => live,
-        Err(no_room) => {
-            let reason = match no_room {
-                NoRoom::InAll => "as many connections as Limits::connections_max",
-                NoRoom::ForClient => "as many of one client as Limits::connections_per_address_max",
-            };
-            shared.refused();
-            shared.refusals.refuse(stream, reason);
+        Err((no_room, stream)) => {
+            shared.refused(Reason::from(no_room));
+            shared.refusals.refuse(stream, no_room.text());
             return Ok(());
         }
     };
@@ -76,7 +81,7 @@ pub(crate) fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -
     if let Some(bytes) = shared.stack_bytes {
         builder = builder.stack_size(bytes);
     }
-    builder.spawn(move || connection::run(stream, peer, live)).map(drop)
+    builder.spawn(move || connection::run(peer, live)).map(drop)
 }
 
 /// What a failed accept means.
@@ -142,7 +147,7 @@ impl Shortage {
             log::error!("cannot accept connections for now: {error}");
             self.said = true;
         }
-        let in_vain = std::mem::take(&mut self.in_vain);
+        let in_vain = mem::take(&mut self.in_vain);
         if in_vain && shared.admission.overload == Overload::Refuse && self.refuse_queue(shared, error) {
             return;
         }
@@ -165,7 +170,8 @@ impl Shortage {
         for _ in 0..REFUSED_MAX {
             match shared.listener.try_accept() {
                 Ok(Some((stream, _))) => {
-                    shared.refused();
+                    shared.accepted();
+                    shared.refused(Reason::Descriptors);
                     shared.refusals.refuse_at_once(&stream, &reason);
                 }
                 Err(error) if concerns_one_connection(&error) => {}
@@ -191,7 +197,7 @@ impl Shortage {
         if self.reserve.is_none() {
             self.reserve = reserve();
         }
-        if std::mem::take(&mut self.said) {
+        if mem::take(&mut self.said) {
             log::info!("connections are accepted again");
         }
     }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::hooks::{Cause, Closed, Fault, FaultKind, Hooks};
 use crate::message::{Method, Status};
-use crate::metrics::{Recorder, Step};
+use crate::metrics::{Reason, Recorder, Step};
 use crate::timeout::Phase;
 
 /// The meter of one connection.
@@ -27,6 +27,8 @@ pub(crate) struct Meter {
     peer: Cell<SocketAddr>,
     /// `on_open` has let the client in.
     is_open: Cell<bool>,
+    /// Why it is not served, if it never is.
+    reason: Cell<Reason>,
     accepted: Instant,
     hooks: Hooks,
     requests: Cell<u64>,
@@ -75,6 +77,8 @@ impl Meter {
         Meter {
             peer: Cell::new(peer),
             is_open: Cell::new(false),
+            // Nothing else comes before the hook.
+            reason: Cell::new(Reason::Proxy),
             accepted,
             hooks,
             requests: Cell::new(0),
@@ -88,8 +92,14 @@ impl Meter {
     /// Asks whether a client may come in. From now on this is whose connection it is.
     pub(crate) fn opens(&self, client: SocketAddr) -> bool {
         self.peer.set(client);
+        self.reason.set(Reason::Hook);
         self.is_open.set(self.hooks.opened(client));
         self.is_open.get()
+    }
+
+    /// The client is turned away before it was asked whether it may come in.
+    pub(crate) fn refuses(&self, reason: Reason) {
+        self.reason.set(reason);
     }
 
     /// The first bytes of a request are there.
@@ -158,7 +168,7 @@ impl Meter {
     pub(crate) fn closes(&self, phase: Phase, cause: Cause) {
         if !self.is_open.get() {
             if let Some(times) = &self.times {
-                times.recorder.refused(phase);
+                times.recorder.refused(phase, self.reason.get());
             }
             return;
         }

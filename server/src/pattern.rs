@@ -5,7 +5,8 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ptr;
 
 use bast::sync::Mutex;
 
@@ -69,21 +70,20 @@ pub(crate) fn join(prefix: &str, pattern: &str) -> String {
 
 /// The same, kept for ever. Who asks again on one OS thread gets it without an allocation and without a lock.
 pub(crate) fn joined(prefix: &'static str, pattern: &'static str) -> &'static str {
-    type Known = (&'static str, &'static str, &'static str);
+    /// By where the two texts are, which are not read: a request asks for this.
+    type Known = BTreeMap<(*const str, *const str), &'static str>;
     thread_local! {
-        /// Few: one for each route of a mounted router.
-        static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
+        /// As many as there are routes of mounted routers.
+        static KNOWN: RefCell<Known> = const { RefCell::new(BTreeMap::new()) };
     }
+    let key = (ptr::from_ref(prefix), ptr::from_ref(pattern));
     KNOWN.with(|known| {
         // Where an allocation is a yield point two threads can meet here; the second one then does without.
-        let found = known.try_borrow().ok().and_then(|known| {
-            let is_it = |it: &&Known| std::ptr::eq(it.0, prefix) && std::ptr::eq(it.1, pattern);
-            known.iter().find(is_it).map(|it| it.2)
-        });
+        let found = known.try_borrow().ok().and_then(|known| known.get(&key).copied());
         found.unwrap_or_else(|| {
             let text = intern(&join(prefix, pattern));
             if let Ok(mut known) = known.try_borrow_mut() {
-                known.push((prefix, pattern, text));
+                known.insert(key, text);
             }
             text
         })
@@ -132,6 +132,24 @@ mod tests {
         ] {
             assert_eq!(join(prefix, pattern), joined);
         }
+    }
+
+    #[test]
+    fn many_mounted_routes_are_each_joined_once_and_none_is_taken_for_another() {
+        let prefixes = ["/a", "/b"].map(|prefix| intern(&format!("/mounted{prefix}")));
+        let patterns: Vec<&str> = (0..1000).map(|number| intern(&format!("/route-{number}"))).collect();
+        let join_all = || -> Vec<&str> {
+            prefixes
+                .iter()
+                .flat_map(|prefix| patterns.iter().map(|pattern| joined(prefix, pattern)))
+                .collect()
+        };
+        let texts = join_all();
+        assert_eq!((texts[0], texts[1999]), ("/mounted/a/route-0", "/mounted/b/route-999"));
+        assert_eq!(texts.iter().collect::<BTreeSet<_>>().len(), 2000);
+        assert!(join_all().iter().zip(&texts).all(|(again, text)| ptr::eq(*again, *text)));
+        // A pattern that begins where another does, and is shorter.
+        assert_eq!(joined(prefixes[0], &patterns[10][..8]), "/mounted/a/route-1");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! No thread and no buffer is spent on one, and its request is not read. A socket that is closed with unread bytes in it,
 //! or that receives some afterwards, is reset, and the answer may be lost with it (RFC 9112 §9.6). So the sockets are kept
-//! for a moment, a bounded number of them, by one thread that is there only while there are any.
+//! for a moment, a bounded number of them, by one thread that is there only while there are any; where it cannot be had, they
+//! are kept until it can.
 #![forbid(unsafe_code)]
 
 use std::io::Write as _;
@@ -19,7 +20,7 @@ use crate::admission::Rarely;
 
 /// What they are told. Constant, without a date, which a 503 need not have (RFC 9110 §6.6.1). A second is about what it takes until
 /// connections have ended; a longer time would leave a server idle that has recovered.
-const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 43\r\n\
     Retry-After: 1\r\n\
@@ -65,7 +66,15 @@ impl Refusals {
             return drop_input(&stream);
         }
         kept.young.push(stream);
-        if !mem::replace(&mut kept.watched, true) {
+        drop(kept);
+        self.watch_kept();
+    }
+
+    /// Sees to it that what is kept is closed in time. Call it when threads can be had again.
+    pub(crate) fn watch_kept(self: &Arc<Refusals>) {
+        let mut kept = self.kept();
+        let is_empty = kept.young.is_empty() && kept.old.is_empty();
+        if !is_empty && !mem::replace(&mut kept.watched, true) {
             drop(kept);
             self.watch();
         }
@@ -78,12 +87,17 @@ impl Refusals {
         }
     }
 
-    /// Sends the answer and ends the output. `false` where the client has gone already.
-    fn answer(&self, stream: &TcpStream, reason: &str) -> bool {
+    /// Says in the log, now and then, that clients are turned away.
+    pub(crate) fn note(&self, reason: &str) {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         if self.log.is_due(bast::time::coarse_unix_seconds()) {
             log::warn!("turning clients away, {count} so far: {reason}");
         }
+    }
+
+    /// Sends the answer and ends the output. `false` where the client has gone already.
+    fn answer(&self, stream: &TcpStream, reason: &str) -> bool {
+        self.note(reason);
         // The buffer of a new socket has room for it: this does not wait.
         stream.unshared().write_all(ANSWER).is_ok() && stream.shutdown(Shutdown::Write).is_ok()
     }
@@ -97,12 +111,8 @@ impl Refusals {
             }
         });
         if spawned.is_err() {
-            // No thread can be had: then nothing is kept.
-            let mut kept = self.kept();
-            kept.watched = false;
-            let young = mem::take(&mut kept.young);
-            drop(kept);
-            young.iter().for_each(drop_input);
+            // No thread can be had, which may be why the client is turned away. Closing its socket now could be a reset.
+            self.kept().watched = false;
         }
     }
 

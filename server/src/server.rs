@@ -6,7 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bast::net::{TcpListener, TcpStream, ToSocketAddrs};
 use bast::signal::{Signal, Signals};
@@ -16,7 +17,7 @@ use bast::{Builder, JoinHandle, Runtime, Thread};
 use crate::admission::Admission;
 use crate::class::is_field_value;
 use crate::handler::Handler;
-use crate::handover::{self, Lent, Offer, Predecessor, Sharing};
+use crate::handover::{self, Lent, Offer, Predecessor, Relieved, Sharing};
 use crate::http1::serve::Service;
 use crate::listener;
 use crate::load::LoadTable;
@@ -123,7 +124,7 @@ impl Server {
     /// socket. `None` if nobody does. See [`handover`] for the whole.
     ///
     /// That process goes on until this server serves; then it drains. If this one never comes to that, nothing has
-    /// happened.
+    /// happened. It has five minutes for it: what takes longer to load is to be loaded before.
     ///
     /// # Errors
     /// Those of connect(2); `PermissionDenied` where another user is there, `ConnectionAborted` where somebody else
@@ -140,7 +141,11 @@ impl Server {
     /// of the server, and replaced if it is left over from one that did not end in order.
     ///
     /// [`serve`](Server::serve) fails with `AddrInUse` where another server hands over at the path, and with
-    /// `AlreadyExists` where something else is there.
+    /// `AlreadyExists` where something else is there. It looks before it tells the server before, if there is one, to end.
+    /// After that nothing at the path makes it fail: what is in the way is told in the log, and waited out.
+    ///
+    /// Who can write to the path's directory can put a socket of their own there. Only one of the same user is taken, but
+    /// they can keep a successor from coming: use a directory that is yours, such as systemd's `RuntimeDirectory=`.
     #[must_use]
     pub fn hand_over_at(mut self, path: impl Into<PathBuf>) -> Server {
         self.handover_path = Some(path.into());
@@ -213,7 +218,8 @@ impl Server {
 
     fn serve_here(self, handler: Box<dyn Handler>) -> io::Result<()> {
         let Server { listener, sharing, predecessor, handover_path, settings, shutdown, events, .. } = self;
-        let offer = handover_path.map(|path| Offer::prepare(&path)).transpose()?;
+        let mut offer = handover_path.map(|path| Offer::prepare(&path, predecessor.as_ref())).transpose()?;
+        let had_predecessor = predecessor.is_some();
         if let Some(bytes) = settings.stack_bytes {
             // The runtime knows which sizes there are. Without this, no connection could be served and only the log knew.
             Builder::new().stack_size(bytes).spawn(|| {})?;
@@ -239,18 +245,21 @@ impl Server {
         let mut running = Running {
             shared,
             sharing,
+            lets_go: Arc::new(AtomicBool::new(!had_predecessor)),
             lent: None,
             is_stopped: false,
             helpers: signals.into_iter().collect(),
         };
+        match &predecessor {
+            Some(predecessor) => predecessor.insist_it_waits()?,
+            None => offer.as_mut().map_or(Ok(()), Offer::publish)?,
+        }
         let acceptor = running.accept()?;
-        if let Some(predecessor) = predecessor {
-            predecessor.relieve();
-        }
-        if let Some(offer) = offer {
-            running.offer(offer)?;
-        }
-        running.serve(&events, acceptor, settings.drain_deadline)
+        // Once the predecessor has been told to end, nothing may be an error of this server.
+        let relieved = predecessor.map(Predecessor::relieve);
+        running.hand_on(relieved, offer);
+        running.serve(&events, acceptor, settings.drain_deadline);
+        Ok(())
     }
 }
 
@@ -328,6 +337,8 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 struct Running {
     shared: Arc<Shared>,
     sharing: Sharing,
+    /// No predecessor accepts any more from the socket.
+    lets_go: Arc<AtomicBool>,
     /// What a successor has that does not serve yet.
     lent: Option<Arc<Lent>>,
     /// Somebody has asked for the end, by a signal or a handle.
@@ -348,43 +359,52 @@ impl Running {
         Builder::new().name("acceptor").on(bast::capability()).spawn(move || listener::accept_all(&shared))
     }
 
-    /// Lets a successor come.
-    fn offer(&mut self, mut offer: Offer) -> io::Result<()> {
-        offer.publish()?;
-        self.lent = Some(offer.lent());
-        let (shared, sharing) = (Arc::clone(&self.shared), self.sharing);
-        let thread = Builder::new().name("hand-over").spawn(move || {
+    /// Waits for the predecessor to let go, and lets a successor come then, on a thread of its own: the server serves meanwhile,
+    /// and also where none of it can be done.
+    fn hand_on(&mut self, relieved: Option<Relieved>, offer: Option<Offer>) {
+        if relieved.is_none() && offer.is_none() {
+            return;
+        }
+        self.lent = offer.as_ref().map(Offer::lent);
+        let (shared, sharing, lets_go) = (Arc::clone(&self.shared), self.sharing, Arc::clone(&self.lets_go));
+        let spawned = Builder::new().name("hand-over").spawn(move || {
+            let took_over = relieved.is_some();
+            if relieved.is_some_and(Relieved::wait) {
+                lets_go.store(true, Ordering::SeqCst);
+            }
+            let Some(mut offer) = offer else { return };
+            if took_over {
+                offer.publish_in_the_end();
+            }
             let is_draining = || shared.is_stopping();
             let relieved = || shared.shutdown.send(Event::HandedOver);
             offer.serve(&shared.listener, sharing, is_draining, relieved);
-        })?;
-        self.helpers.push(thread.thread().clone());
-        Ok(())
+        });
+        match spawned {
+            Ok(thread) => self.helpers.push(thread.thread().clone()),
+            Err(error) => log::error!("no successor can come: {error}"),
+        }
     }
 
-    fn serve(
-        mut self,
-        events: &Receiver<Event>,
-        acceptor: JoinHandle<()>,
-        drain_deadline: Duration,
-    ) -> io::Result<()> {
+    fn serve(mut self, events: &Receiver<Event>, acceptor: JoinHandle<()>, drain_deadline: Duration) {
         let drain = loop {
             match events.recv() {
                 Ok(Event::Stop) => break Drain::Shutdown,
                 Ok(Event::HandedOver) => break Drain::HandedOver,
-                Ok(Event::Gone | Event::Deadline) | Err(_) => {}
+                Ok(Event::Gone) | Err(_) => {}
             }
         };
-        self.drain(drain, events, acceptor, drain_deadline)
+        self.drain(drain, events, acceptor, drain_deadline);
     }
 
+    /// Ends the server. What fails on the way is told in the log, and the rest is done all the same: requests are under way.
     fn drain(
         &mut self,
         drain: Drain,
         events: &Receiver<Event>,
         acceptor: JoinHandle<()>,
         deadline: Duration,
-    ) -> io::Result<()> {
+    ) {
         let shared = Arc::clone(&self.shared);
         let is_handed_over = drain == Drain::HandedOver;
         self.is_stopped = !is_handed_over;
@@ -392,10 +412,9 @@ impl Running {
         if acceptor.join().is_err() {
             log::error!("the acceptor had panicked");
         }
-        let is_lent = self.lent.as_ref().is_some_and(|lent| lent.is_out());
-        let sharing = if is_handed_over || is_lent { Sharing::Shared } else { self.sharing };
+        let sharing = self.sharing_at_the_end(is_handed_over);
         if sharing != Sharing::Shared {
-            accept_the_rest(&shared)?;
+            accept_the_rest(&shared);
         }
         // From here on a new client is to go elsewhere at once, not to wait in a queue that nobody empties.
         if sharing == Sharing::Sole
@@ -406,55 +425,68 @@ impl Running {
         log::info!("draining {} connections", shared.load.total());
         // Whoever begins to wait after this sees `draining` by itself.
         if is_handed_over {
-            on_each_capability(&shared, Registry::expire_idle)?;
-            self.lose_patience(deadline)?;
+            on_each_capability(&shared, Registry::expire_idle);
+            self.lose_patience(deadline);
         } else {
-            on_each_capability(&shared, Registry::expire_waiting)?;
+            on_each_capability(&shared, Registry::expire_waiting);
         }
         shared.shutdown.report_the_last(&shared.load);
-        if self.wait_for_the_last(events, deadline)? {
-            return Ok(());
+        if self.wait_for_the_last(events, deadline) {
+            return;
         }
         log::warn!("killing {} connections", shared.load.total());
-        on_each_capability(&shared, Registry::kill_all)?;
-        if !self.wait_for_the_last(events, KILL_GRACE)? {
+        on_each_capability(&shared, Registry::kill_all);
+        if !self.wait_for_the_last(events, KILL_GRACE) {
             log::error!("{} connections do not end", shared.load.total());
         }
-        Ok(())
+    }
+
+    /// Who else may accept from the socket, now that the server ends.
+    fn sharing_at_the_end(&self, is_handed_over: bool) -> Sharing {
+        if is_handed_over {
+            return Sharing::Shared;
+        }
+        if self.lent.as_ref().is_some_and(|lent| lent.is_out()) {
+            log::error!(
+                "a successor has the socket and has not said that it serves: \
+                 new clients wait for it, and are lost if it never does"
+            );
+            return Sharing::Shared;
+        }
+        if self.sharing == Sharing::Sole && !self.lets_go.load(Ordering::SeqCst) {
+            // The predecessor may go on: the socket is not to be taken from it.
+            return Sharing::Unknown;
+        }
+        self.sharing
     }
 
     /// Lets clients that have sent nothing yet wait a while longer; see Note [patience] in `shutdown.rs`.
-    fn lose_patience(&mut self, deadline: Duration) -> io::Result<()> {
+    fn lose_patience(&mut self, deadline: Duration) {
         let shared = Arc::clone(&self.shared);
-        let thread = Builder::new().name("patience").spawn(move || {
+        let spawned = Builder::new().name("patience").spawn(move || {
             bast::sleep(PATIENCE.min(deadline));
-            if let Err(error) = end_patience(&shared) {
-                log::warn!("connections without a request wait for the deadline: {error}");
-            }
-        })?;
-        self.helpers.push(thread.thread().clone());
-        Ok(())
+            end_patience(&shared);
+        });
+        match spawned {
+            Ok(thread) => self.helpers.push(thread.thread().clone()),
+            Err(error) => log::error!("connections without a request wait for the deadline: {error}"),
+        }
     }
 
     /// Waits until no connection is left; `false` if that takes too long or somebody is impatient.
-    fn wait_for_the_last(&mut self, events: &Receiver<Event>, limit: Duration) -> io::Result<bool> {
-        let shutdown = Arc::clone(&self.shared.shutdown);
-        let alarm = Builder::new().name("drain deadline").spawn(move || {
-            bast::sleep(limit);
-            shutdown.send(Event::Deadline);
-        })?;
-        self.helpers.push(alarm.thread().clone());
+    fn wait_for_the_last(&mut self, events: &Receiver<Event>, limit: Duration) -> bool {
+        let begun = Instant::now();
         loop {
-            match events.recv() {
-                Ok(Event::Gone) => return Ok(true),
+            match events.recv_timeout(limit.saturating_sub(begun.elapsed())) {
+                Ok(Event::Gone) => return true,
                 // The successor that had been lent the socket serves.
                 Ok(Event::HandedOver) => {}
                 // The drain was set off by a hand-over: this is the first who asks for an end, not the second.
                 Ok(Event::Stop) if !self.is_stopped => {
                     self.is_stopped = true;
-                    end_patience(&self.shared)?;
+                    end_patience(&self.shared);
                 }
-                Ok(Event::Stop | Event::Deadline) | Err(_) => return Ok(false),
+                Ok(Event::Stop) | Err(_) => return false,
             }
         }
     }
@@ -468,43 +500,52 @@ impl Drop for Running {
 }
 
 /// From now on who has not sent a request is closed.
-fn end_patience(shared: &Shared) -> io::Result<()> {
+fn end_patience(shared: &Shared) {
     shared.service.lose_patience();
-    on_each_capability(shared, Registry::expire_waiting)
+    on_each_capability(shared, Registry::expire_waiting);
 }
 
 /// Accepts what waits in the kernel's queue when the listener is closed already: their requests may have arrived,
 /// and closing the socket would reset them.
-fn accept_the_rest(shared: &Arc<Shared>) -> io::Result<()> {
-    let queue = std::net::TcpListener::from(shared.listener.duplicate_fd()?);
+fn accept_the_rest(shared: &Arc<Shared>) {
+    let queue = match shared.listener.duplicate_fd() {
+        Ok(fd) => std::net::TcpListener::from(fd),
+        Err(error) => return log::error!("who waits to be accepted is not served any more: {error}"),
+    };
     for _ in 0..QUEUE_MAX {
-        match queue.accept() {
-            Ok((stream, peer)) => listener::admit(shared, TcpStream::try_from(stream)?, peer)?,
-            Err(error) if listener::concerns_one_connection(&error) => {}
-            // Nothing is left, or nothing can be accepted now.
-            Err(_) => break,
+        let admitted = match queue.accept() {
+            Ok((stream, peer)) => {
+                TcpStream::try_from(stream).and_then(|stream| listener::admit(shared, stream, peer))
+            }
+            Err(error) if listener::concerns_one_connection(&error) => continue,
+            // Nothing is left.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => return log::error!("who waits to be accepted is not served any more: {error}"),
+        };
+        if let Err(error) = admitted {
+            log::error!("a connection cannot be served any more: {error}");
         }
     }
-    Ok(())
 }
 
 /// No queue of connections is longer than the backlog that the runtime asks for.
 const QUEUE_MAX: usize = 4096;
 
 /// Does something to the connections of each capability, on the capability itself, and waits until it is done.
-fn on_each_capability(shared: &Shared, action: fn(&Registry)) -> io::Result<()> {
-    let spawned: Vec<JoinHandle<()>> = (0..shared.runtime.capabilities())
+fn on_each_capability(shared: &Shared, action: fn(&Registry)) {
+    let spawned: Vec<io::Result<JoinHandle<()>>> = (0..shared.runtime.capabilities())
         .map(|index| {
             let (id, limits) = (shared.service.id, shared.time_limits);
             Builder::new()
                 .on(shared.runtime.capability(index))
                 .spawn(move || action(&Registry::of(id, limits)))
         })
-        .collect::<io::Result<_>>()?;
+        .collect();
     for thread in spawned {
-        if thread.join().is_err() {
-            log::error!("a capability could not be told to shut down");
+        match thread.map(JoinHandle::join) {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => log::error!("a capability could not be told to shut down: it panicked"),
+            Err(error) => log::error!("a capability could not be told to shut down: {error}"),
         }
     }
-    Ok(())
 }

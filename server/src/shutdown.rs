@@ -12,8 +12,8 @@
 //! requests, which their clients know may end at any time, are closed at once. `patient` is set before `draining`,
 //! and cleared when the time is over.
 //!
-//! Signals, [`ServerHandle::shutdown`], the deadline and the last connection all speak through one channel to the
-//! thread that called `serve`, which alone moves between the states.
+//! Signals, [`ServerHandle::shutdown`] and the last connection all speak through one channel to the thread that called
+//! `serve`, which alone moves between the states, at the deadline by itself.
 //!
 //! Note [the last connection]. The counters of the load table are not read at one instant, so their sum means
 //! something only when none can grow: after the acceptor has ended. Then `counting` is set. A connection that ends
@@ -37,8 +37,6 @@ pub(crate) enum Event {
     HandedOver,
     /// No connection is left, and none can come.
     Gone,
-    /// Time is over.
-    Deadline,
 }
 
 /// How long a client that connected before a hand-over may take to send its first request: time enough for a lost segment to

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_server::{Limits, Overload, Request, Settings};
+use bast_server::{Limits, Overload, ProxyProtocol, Request, Settings};
 use support::{Client, DEADLINE, Running, settings, start};
 
 fn hello(_: &mut Request<'_>) -> &'static str {
@@ -120,6 +120,37 @@ fn one_address_has_no_more_connections_than_it_may() {
     inside.iter_mut().for_each(|client| assert_eq!(client.get("/").body, "hello"));
     drop(inside);
     until_served(&server);
+}
+
+/// A connection that a proxy makes for this client, or for itself.
+fn relayed(server: &Running, client: Option<&str>) -> Client {
+    let mut stream = server.connect();
+    match client {
+        Some(address) => stream.send(format!("PROXY TCP4 {address} 198.51.100.7 56324 443\r\n")),
+        None => stream.send(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+    }
+    stream.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream
+}
+
+#[test]
+fn behind_a_proxy_its_clients_are_counted_and_not_the_proxy() {
+    let limits = Limits { connections_per_address_max: 2, ..Limits::default() };
+    let protocol = ProxyProtocol::from_proxies(["127.0.0.1"]).expect("a range");
+    let server = start(Settings { proxy_protocol: Some(protocol), ..limited(limits) }, hello);
+    let mut inside: Vec<Client> = [Some("192.0.2.1"), Some("192.0.2.1"), Some("192.0.2.2"), None, None, None]
+        .into_iter()
+        .map(|client| relayed(&server, client))
+        .collect();
+    inside.iter_mut().for_each(|client| assert_eq!(client.answer().body, "hello"));
+    is_turned_away(&mut relayed(&server, Some("192.0.2.1")));
+    assert_eq!(relayed(&server, Some("192.0.2.2")).answer().body, "hello");
+    inside.iter_mut().for_each(|client| assert_eq!(client.get("/").body, "hello", "these notice nothing"));
+    inside.remove(0);
+    let start = Instant::now();
+    while relayed(&server, Some("192.0.2.1")).answer().code != 200 {
+        assert!(start.elapsed() < DEADLINE, "who has left is still counted");
+    }
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Faults that were found once, each with the test that showed it.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bast_server::middleware::{Compress, Effort};
 use bast_server::{Error, Handler as _, Request, Response, Router, Server, Settings, Status};
@@ -134,4 +138,114 @@ fn noise() -> impl Iterator<Item = u8> {
         state.to_be_bytes()
     })
     .flatten()
+}
+
+/// A directory for a test's sockets, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("bast-regression-{name}-{}", process::id()));
+        fs::create_dir(&path).expect("a new directory");
+        Directory(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits for a server that hands over at the path, and takes over from it.
+fn take_over(path: &Path) -> Server {
+    let start = Instant::now();
+    loop {
+        if let Some(server) = Server::take_over(path).expect("no other fault") {
+            return server.settings(support::settings());
+        }
+        assert!(start.elapsed() < DEADLINE, "nobody hands over at {}", path.display());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// One request over a connection of its own.
+fn is_served(address: SocketAddr) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout can be set");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with("hello"), "{answer}");
+}
+
+fn hello(_: &mut Request<'_>) -> &'static str {
+    "hello"
+}
+
+/// The server before was told to end, and then it was found that this one's own path cannot be used: both were gone.
+#[test]
+fn a_successor_that_could_not_hand_over_itself_fails_before_the_server_before_ends() {
+    let directory = Directory::new("obstacle");
+    let (path, obstacle) = (directory.file("socket"), directory.file("file"));
+    fs::write(&obstacle, "precious").expect("a file");
+    let before = Server::bind("127.0.0.1:0").expect("bind").settings(support::settings());
+    let (address, before) = (before.local_addr().expect("it is bound"), before.hand_over_at(&path));
+    let before = thread::spawn(move || before.serve(hello));
+    let failed = take_over(&path).hand_over_at(&obstacle).serve(hello).expect_err("a file is in the way");
+    assert_eq!(failed.kind(), io::ErrorKind::AlreadyExists);
+    is_served(address);
+    // It still hands over, to one whose path is free.
+    let after = take_over(&path).hand_over_at(&path);
+    let handle = after.handle();
+    let after = thread::spawn(move || after.serve(hello));
+    before.join().expect("it does not panic").expect("it drains");
+    is_served(address);
+    handle.shutdown();
+    after.join().expect("it does not panic").expect("it drains");
+}
+
+/// The same where the path is taken although the server before said that it has let go, or before it says so.
+#[test]
+fn a_successor_serves_whatever_becomes_of_the_path_once_the_server_before_was_told_to_end() {
+    for says_so in [false, true] {
+        let directory = Directory::new(if says_so { "says-so" } else { "silent" });
+        let path = directory.file("socket");
+        let socket = bast::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = socket.local_addr().expect("it is bound");
+        // A server before that hands over, and then does not leave the path.
+        let before = bast::net::UnixListener::bind(&path).expect("bind");
+        let taking = {
+            let path = path.clone();
+            thread::spawn(move || take_over(&path).hand_over_at(path))
+        };
+        let (mut stream, _) = before.accept().expect("a successor");
+        stream.send_with_fds(b"bast handover 1 s", &[socket.as_fd()]).expect("send");
+        let server = taking.join().expect("it was given all");
+        let handle = server.handle();
+        let served = thread::spawn(move || server.serve(hello));
+        let mut word = [0; 6];
+        stream.read_exact(&mut word).expect("the successor serves");
+        assert_eq!(&word, b"ready\n");
+        if says_so {
+            stream.write_all(b"yours\n").expect("send");
+        }
+        drop(stream);
+        // The successor looks whether somebody is still there.
+        drop(before.accept().expect("a look"));
+        is_served(address);
+        drop(before);
+        let next = take_over(&path);
+        let next_handle = next.handle();
+        let next = thread::spawn(move || next.serve(hello));
+        served.join().expect("it does not panic").expect("it drains");
+        is_served(address);
+        drop(handle);
+        next_handle.shutdown();
+        next.join().expect("it does not panic").expect("it drains");
+    }
 }

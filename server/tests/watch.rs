@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bast_server::{
-    Cause, Closed, Error, FaultKind, Handler, Hooks, IntoResponse, Metrics, Phase, ProxyProtocol, Request,
-    Response, Router, Server, ServerHandle, Settings, Status, TimeLimits,
+    Cause, Closed, Error, FaultKind, Handler, Hooks, IntoResponse, Limits, Metrics, Phase, ProxyProtocol,
+    Request, Response, Router, Server, ServerHandle, Settings, Status, TimeLimits,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -181,14 +181,22 @@ fn a_hook_that_panics_and_one_that_refuses() {
     let server = start(Settings { hooks, metrics: Some(metrics.clone()), ..settings() }, hello);
     assert_eq!(server.connect().read(&mut [0]).expect("an end"), 0, "closed without a word");
     let start_of_wait = Instant::now();
-    while !metrics.text().contains("http_connections_refused_total 1\n") {
+    while !metrics.text().contains("http_connections_refused_total{reason=\"hook\"} 1\n") {
         assert!(start_of_wait.elapsed() < DEADLINE, "{}", metrics.text());
         thread::sleep(Duration::from_millis(1));
     }
     drop(server);
-    let hooks = Hooks::new().on_open(|_| panic!("as meant")).on_close(|_| panic!("as meant"));
+    let hooks = Hooks::new().on_close(|_| panic!("as meant")).on_error(|_| panic!("as meant"));
     let server = start(Settings { hooks, ..settings() }, hello);
+    assert!(server.exchange("no HTTP\r\n\r\n").starts_with("HTTP/1.1 400"));
     assert!(server.exchange(LAST).ends_with("hello"), "it only costs the log a line");
+}
+
+#[test]
+fn a_gate_that_panics_is_shut() {
+    let hooks = Hooks::new().on_open(|_| panic!("as meant"));
+    let server = start(Settings { hooks, ..settings() }, hello);
+    assert_eq!(server.connect().read(&mut [0]).expect("an end"), 0, "closed without a word");
 }
 
 /// The value of a series on a page.
@@ -201,6 +209,110 @@ fn value(page: &str, series: &str) -> f64 {
 fn open_connections(page: &str) -> f64 {
     let states = page.lines().filter(|line| line.starts_with("http_connections{"));
     states.map(|line| line.rsplit_once(' ').expect("a value").1.parse::<f64>().expect("a number")).sum()
+}
+
+/// Waits until a series has this value.
+fn until(metrics: &Metrics, series: &str, expected: f64) {
+    let start = Instant::now();
+    while value(&metrics.text(), series) != expected {
+        assert!(start.elapsed() < DEADLINE, "{series} is not {expected}: {}", metrics.text());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The sum of a family, over its labels.
+fn total(page: &str, family: &str) -> f64 {
+    let lines = page.lines().filter(|line| line.starts_with(&format!("{family}{{")));
+    lines.map(|line| line.rsplit_once(' ').expect("a value").1.parse::<f64>().expect("a number")).sum()
+}
+
+#[test]
+fn each_connection_that_was_accepted_is_open_or_closed_or_refused_for_a_reason() {
+    let metrics = Metrics::new();
+    let settings = Settings {
+        hooks: Hooks::new().on_open(|peer| peer.ip().to_string() != "192.0.2.66"),
+        metrics: Some(metrics.clone()),
+        proxy_protocol: Some(ProxyProtocol::from_proxies(["127.0.0.1"]).expect("a range")),
+        limits: Limits { connections_max: 4, connections_per_address_max: 2, ..Limits::default() },
+        ..settings()
+    };
+    let server = start(settings, hello);
+    let mut made = 0.0;
+    let mut connect = |client: &str| {
+        made += 1.0;
+        let mut stream = server.connect();
+        let header = format!("PROXY TCP4 {client} 198.51.100.7 56324 443\r\n");
+        stream.write_all(&[header.as_bytes(), GET].concat()).expect("send");
+        stream
+    };
+    let turned_away = |mut stream: TcpStream| {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an end, and no reset");
+        assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+    };
+    let refused = |reason: &str, expected: f64| {
+        until(&metrics, &format!("http_connections_refused_total{{reason=\"{reason}\"}}"), expected);
+    };
+    let mut open: Vec<TcpStream> = ["192.0.2.1", "192.0.2.1"].map(&mut connect).into();
+    open.iter().for_each(|stream| assert!(answer(stream).starts_with("HTTP/1.1 200")));
+    turned_away(connect("192.0.2.1"));
+    refused("client_limit", 1.0);
+    // It is aborted with unread bytes: a reset, perhaps.
+    let _ = connect("192.0.2.66").read_to_end(&mut Vec::new());
+    refused("hook", 1.0);
+    let _ = connect("nobody").read_to_end(&mut Vec::new());
+    refused("proxy", 1.0);
+    let served = connect("192.0.2.2");
+    answer(&served);
+    drop(served);
+    until(&metrics, "http_connections_closed_total{cause=\"client\"}", 1.0);
+    // The places of those who have left are free, in a moment.
+    let mut told = 0.0;
+    while open.len() < 4 {
+        let stream = connect("192.0.2.3");
+        let mut code = [0; 12];
+        (&stream).read_exact(&mut code).expect("an answer");
+        if &code == b"HTTP/1.1 200" {
+            answer(&stream);
+            open.push(stream);
+        } else {
+            told += 1.0;
+        }
+    }
+    turned_away(connect("192.0.2.4"));
+    refused("limit", told + 1.0);
+    until(&metrics, "http_connections{state=\"idle\"}", 4.0);
+    let page = metrics.text();
+    assert_eq!(value(&page, "http_connections{state=\"queued\"}"), 0.0, "{page}");
+    assert_eq!(value(&page, "http_connections_accepted_total"), made, "{page}");
+    let (refused, closed) =
+        (total(&page, "http_connections_refused_total"), total(&page, "http_connections_closed_total"));
+    assert_eq!((open_connections(&page), refused, closed), (4.0, told + 4.0, 1.0), "{page}");
+    assert_eq!(made, 4.0 + refused + closed, "{page}");
+}
+
+#[test]
+fn a_request_whose_upgrade_is_refused_is_counted_once() {
+    let (hooks, closes, _) = told();
+    let metrics = Metrics::new();
+    let limits = Limits { drain_bytes_max: 10, ..Limits::default() };
+    let settings = Settings { hooks, metrics: Some(metrics.clone()), limits, ..settings() };
+    let server = start(settings, |_: &mut Request<'_>| Response::upgrade("echo", |_| {}));
+    let ask = |length: usize| {
+        let body = "x".repeat(length);
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: echo\r\nContent-Length";
+        server.exchange(format!("{head}: {length}\r\n\r\n{body}"))
+    };
+    assert!(ask(1000).starts_with("HTTP/1.1 400 "), "its body is not read that far");
+    assert!(ask(5).starts_with("HTTP/1.1 101 "));
+    for _ in 0..2 {
+        assert_eq!(closes.recv_timeout(DEADLINE).expect("the end").requests, 1);
+    }
+    let page = metrics.text();
+    for status in ["1xx", "4xx"] {
+        assert_eq!(value(&page, &format!("http_requests_total{{method=\"POST\",status=\"{status}\"}}")), 1.0);
+    }
+    assert_eq!(total(&page, "http_requests_total"), 2.0, "{page}");
 }
 
 #[test]
@@ -244,7 +356,7 @@ fn the_metrics_of_a_server_tell_what_its_clients_did() {
         ("http_connections{state=\"queued\"}", 0.0),
         ("http_requests_total{method=\"POST\",status=\"2xx\"}", 1.0),
         ("http_requests_total{method=\"GET\",status=\"4xx\"}", 1.0),
-        ("http_connections_refused_total", 0.0),
+        ("http_connections_refused_total{reason=\"limit\"}", 0.0),
     ] {
         assert_eq!(value(&text, series), expected, "{series}");
     }

@@ -5,10 +5,12 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_server::{Limits, Overload, Request, Response, Router, Server, Settings, TimeLimits};
+use bast::{Builder, Runtime};
+use bast_server::{Limits, Metrics, Overload, Request, Response, Router, Server, Settings, TimeLimits};
 use bast_tests::{child, deadline_within, sys};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -278,6 +280,107 @@ fn no_descriptor_is_lost_to_clients_that_end_in_unusual_ways() {
             thread::sleep(Duration::from_millis(5));
         }
         served.end();
+    });
+}
+
+#[test]
+fn who_finds_no_thread_left_is_told_and_counted() {
+    deadline_within(Duration::from_secs(60), || {
+        child::succeeds(|| {
+            // The runtime makes no more threads than it has found room for, although there is more later.
+            sys::limit_address_space(sys::address_space() + (256 << 20));
+            let runtime = Runtime::builder().capabilities(1).stack_size(1).build().unwrap();
+            sys::limit_address_space(usize::MAX);
+            let handle = runtime.handle();
+            let metrics = Metrics::new();
+            let settings = Settings {
+                handle_signals: false,
+                // The server's own stacks are larger than those that fill the runtime.
+                stack_bytes: Some(64 << 10),
+                metrics: Some(metrics.clone()),
+                ..Settings::default()
+            };
+            let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
+            let (address, server_handle) = (server.local_addr().unwrap(), server.handle());
+            let served = thread::spawn(move || {
+                runtime.run(move || server.serve(|_: &mut Request<'_>| "hello")).unwrap();
+            });
+            let asking = || {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                ask(&mut stream);
+                stream
+            };
+            let mut threads = Vec::new();
+            while let Ok(thread) =
+                handle.spawn_with(Builder::new().stack_size(1), || bast::sleep(Duration::from_secs(3600)))
+            {
+                threads.push(thread);
+            }
+            // A few find the room that the runtime has kept on the capability's own page.
+            let mut inside = Vec::new();
+            loop {
+                let mut stream = asking();
+                if outcome(&mut stream) == Outcome::ToldToComeAgain {
+                    break;
+                }
+                inside.push(stream);
+                assert!(inside.len() < 300, "there is always a thread for one more");
+            }
+            assert_eq!(outcome(&mut asking()), Outcome::ToldToComeAgain);
+            for stream in &mut inside {
+                ask(stream);
+                assert_eq!(outcome(stream), Outcome::Served, "these notice nothing");
+            }
+            let page = metrics.text();
+            for line in [
+                "http_connections{state=\"queued\"} 0".to_owned(),
+                format!("http_connections_accepted_total {}", inside.len() + 2),
+                "http_connections_refused_total{reason=\"thread\"} 2".to_owned(),
+            ] {
+                assert!(page.lines().any(|found| found == line), "{line} in {page}");
+            }
+            threads.iter().for_each(|thread| thread.thread().kill());
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+            assert_eq!(outcome(&mut asking()), Outcome::Served);
+            drop(inside);
+            server_handle.shutdown();
+            served.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_drain_that_gets_no_descriptor_answers_what_is_under_way_all_the_same() {
+    static OPEN: AtomicBool = AtomicBool::new(false);
+    deadline_within(Duration::from_secs(60), || {
+        child::succeeds(|| {
+            let (arrived, arrival) = mpsc::channel();
+            let arrived = Mutex::new(arrived);
+            let settings = Settings { workers: Some(1), handle_signals: false, ..Settings::default() };
+            let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
+            let (address, handle) = (server.local_addr().unwrap(), server.handle());
+            let served = thread::spawn(move || {
+                server.serve(move |_: &mut Request<'_>| {
+                    arrived.lock().unwrap().send(()).unwrap();
+                    while !OPEN.load(Ordering::SeqCst) {
+                        bast::sleep(Duration::from_millis(1));
+                    }
+                    "hello"
+                })
+            });
+            let mut client = TcpStream::connect(address).unwrap();
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
+            ask(&mut client);
+            arrival.recv_timeout(DEADLINE).unwrap();
+            // Whatever is closed from now on, nothing can be opened.
+            sys::limit_descriptors(3);
+            handle.shutdown();
+            OPEN.store(true, Ordering::SeqCst);
+            assert_eq!(outcome(&mut client), Outcome::Served);
+            drop(client);
+            served.join().unwrap().unwrap();
+        });
     });
 }
 

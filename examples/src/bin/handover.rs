@@ -2,9 +2,12 @@
 //! when it has answered its last request.
 //!
 //! ```text
-//! cargo run --bin handover -- /tmp/hello.socket 127.0.0.1:8080 &
+//! cargo run --bin handover -- "$XDG_RUNTIME_DIR/hello.socket" 127.0.0.1:8080 &
 //! kill -HUP %1      # as often as you like, under load
 //! ```
+//! The path is in a directory that only this user can write to: in one like `/tmp` somebody else could put a socket there first,
+//! and then nobody could take over.
+//!
 //! Under systemd it serves the socket that it was started with.
 #![forbid(unsafe_code)]
 

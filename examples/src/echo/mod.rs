@@ -4,8 +4,10 @@
 
 pub mod cli;
 
-use std::fs;
+use std::env;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -50,14 +52,24 @@ pub fn app(directory: &Path) -> io::Result<impl Handler> {
     })
 }
 
+/// How many names are tried: those of earlier processes with the same id that were killed are a few.
+const NAMES_MAX: u32 = 100;
+
 /// A directory of the process's own, removed with what is in it.
 struct Directory(PathBuf);
 
 impl Directory {
     fn new() -> io::Result<Directory> {
-        let path = std::env::temp_dir().join(format!("bast-echo-{}", process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Directory(path))
+        // Others write to the temporary directory, too: what is there already may be theirs, or lead elsewhere.
+        for number in 0..NAMES_MAX {
+            let path = env::temp_dir().join(format!("bast-echo-{}-{number}", process::id()));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Directory(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "no name is free in the temporary directory"))
     }
 }
 

@@ -36,7 +36,7 @@ use crate::http1::reader::BodyReader;
 use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
-use crate::message::{Status, Version, list};
+use crate::message::{Method, Status, Version, list};
 use crate::middleware::{log_panic, panic_message};
 use crate::printable::Printable;
 use crate::request::Request;
@@ -219,7 +219,12 @@ fn give_up(wire: &Wire, service: &Service, error: &io::Error) {
 fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &mut Input) -> After {
     let head_at = match read_head(wire, service, input) {
         Ok(found) => found,
-        Err(NoHead::Refused(refusal)) => return refuse(wire, service, &refusal),
+        Err(NoHead::Refused(refusal)) => {
+            if let Some(meter) = wire.activity().meter() {
+                meter.answers(None, refusal.status);
+            }
+            return refuse(wire, service, &refusal);
+        }
         Err(NoHead::Gone) => return After::Close,
     };
     let head = &input.head;
@@ -247,7 +252,8 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     let mut response = None;
     let response = call(wire, service, &mut request, &mut response);
     let switches = response.is_upgrade() && may_switch(&request, response);
-    if let Some(meter) = wire.activity().meter() {
+    // Whether the connection is switched, `switch` will find out.
+    if let Some(meter) = wire.activity().meter().filter(|_| !switches) {
         meter.answers(Some(request.method()), response.status());
     }
     answer.route = request.route();
@@ -395,9 +401,6 @@ fn internal_error() -> Response {
 fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
     log::debug!("refused a request: {}: {}", refusal.status, refusal.reason);
     wire.activity().failed(FaultKind::Refused(refusal.status), &refusal.reason);
-    if let Some(meter) = wire.activity().meter() {
-        meter.answers(None, refusal.status);
-    }
     let mut response =
         Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);
     let answer = Answer {
@@ -517,7 +520,7 @@ fn may_switch(request: &Request<'_>, response: &mut Response) -> bool {
     offered
 }
 
-/// Sends the 101. The new protocol begins behind the request (RFC 9110 §7.8), so its body must have an end that is known.
+/// Sends the 101, or a refusal, and counts it. The new protocol begins behind the request (RFC 9110 §7.8), so its body must have an end that is known.
 #[cold]
 fn switch(
     wire: &Wire,
@@ -528,10 +531,17 @@ fn switch(
     answer: Answer<'_>,
     response: &mut Response,
 ) -> After {
+    let well_known = input.head.well_known;
     let is_over = body.is_done()
         || (can_finish(body, expects_continue, service) && drop_rest(wire, service, input, body));
+    let unread = bad("the body of a request to upgrade was left unread");
+    if let Some(meter) = wire.activity().meter() {
+        // The name of another may have gone with the body; it is not counted by its name.
+        let method = well_known.unwrap_or(Method::Other(""));
+        meter.answers(Some(method), if is_over { response.status() } else { unread.status });
+    }
     if !is_over {
-        return refuse(wire, service, &bad("the body of a request to upgrade was left unread"));
+        return refuse(wire, service, &unread);
     }
     let form = Form::new(answer, response, Persistence::Reuse);
     if send(wire, service, form, response).is_err() || wire.flush().is_err() {

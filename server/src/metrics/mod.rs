@@ -16,9 +16,9 @@
 //! | series | type | labels | meaning |
 //! |---|---|---|---|
 //! | `http_connections` | gauge | `state` | open connections: `queued` (accepted, no thread yet), or what they do ([`Phase`]) |
-//! | `http_connections_accepted_total` | counter | | accepted |
-//! | `http_connections_refused_total` | counter | | closed before anything was read: by `on_open`, for want of a thread |
-//! | `http_connections_closed_total` | counter | `cause` | over, by [`Cause`] |
+//! | `http_connections_accepted_total` | counter | | accepted: each is open, refused or closed |
+//! | `http_connections_refused_total` | counter | `reason` | turned away before a request was read: `limit` and `client_limit` ([`Limits`](crate::Limits)), `descriptors` and `thread` (for want of one), `hook` (`on_open`), `proxy` (its header) |
+//! | `http_connections_closed_total` | counter | `cause` | served and over, by [`Cause`] |
 //! | `http_requests_total` | counter | `method`, `status` | answered; `method` is `other` for what is not registered and `none` where no head could be read, `status` a class such as `2xx` |
 //! | `http_errors_total` | counter | `kind` | what `on_error` is told, by [`FaultKind`] |
 //! | `http_received_bytes_total`, `http_sent_bytes_total` | counter | | on the wire |
@@ -71,8 +71,7 @@ impl Metrics {
         let cells = Arc::new(ServerCells {
             capabilities: (0..capabilities).map(|_| Cells::default()).collect(),
             accepted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
+            refused: Default::default(),
         });
         self.servers().push(Arc::clone(&cells));
         cells
@@ -183,6 +182,26 @@ fn cause_index(cause: Cause) -> usize {
     }
 }
 
+/// Why a connection is turned away before a request of it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// There are as many as there may be.
+    Limit,
+    /// Its client has as many as it may.
+    ClientLimit,
+    /// No descriptor was left for it.
+    Descriptors,
+    /// No thread could be made for it, or none has started by the end of the runtime.
+    Thread,
+    /// `on_open` said no.
+    Hook,
+    /// Its PROXY header was not there, malformed, or from a stranger.
+    Proxy,
+}
+
+/// The reasons, in their order there.
+const REASONS: [&str; 6] = ["limit", "client_limit", "descriptors", "thread", "hook", "proxy"];
+
 /// The kinds of failures that are told apart.
 const KINDS: [&str; 7] = ["refused", "panicked", "faulty", "broken_off", "write", "proxy", "tls"];
 
@@ -219,11 +238,10 @@ struct Cells {
 #[derive(Debug)]
 pub(crate) struct ServerCells {
     capabilities: Box<[Cells]>,
-    /// These three are counted where a connection begins and ends, which may be anywhere, and once for each.
+    /// These are counted where a connection begins and is turned away, which may be anywhere, and once for each.
     accepted: AtomicU64,
-    refused: AtomicU64,
     /// Of those that were accepted.
-    ended: AtomicU64,
+    refused: [AtomicU64; REASONS.len()],
 }
 
 impl ServerCells {
@@ -231,13 +249,9 @@ impl ServerCells {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection is closed and nothing of it was read.
-    pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn ended(&self) {
-        self.ended.fetch_add(1, Ordering::Relaxed);
+    /// A connection that was accepted is turned away.
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -310,8 +324,8 @@ impl Recorder {
     }
 
     /// The connection is over before it began.
-    pub(crate) fn refused(&self, phase: Phase) {
+    pub(crate) fn refused(&self, phase: Phase, reason: Reason) {
         self.cells().states[phase as usize].subtract(1);
-        self.server.refused();
+        self.server.refused(reason);
     }
 }

@@ -3,11 +3,12 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bast::Counters;
 
 use super::histogram::Sum;
-use super::{CAUSES, Cell, Cells, KINDS, METHODS, Metrics, STATUSES, ServerCells, Step};
+use super::{CAUSES, Cell, Cells, KINDS, METHODS, Metrics, REASONS, STATUSES, ServerCells, Step};
 use crate::handler::Handler;
 use crate::request::Request;
 use crate::response::Response;
@@ -48,30 +49,42 @@ fn sum(servers: &[std::sync::Arc<ServerCells>], of: impl Fn(&Cells) -> &Cell) ->
 }
 
 fn connections(page: &mut Page, servers: &[std::sync::Arc<ServerCells>]) {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    let total = |of: fn(&ServerCells) -> &AtomicU64| -> u64 {
+    let total = |of: &dyn Fn(&ServerCells) -> &AtomicU64| -> u64 {
         servers.iter().map(|server| of(server).load(Ordering::Relaxed)).sum()
     };
+    // What has become of connections is read before how many there were, so that none is missing.
+    let closed: Vec<(&str, u64)> = CAUSES
+        .into_iter()
+        .enumerate()
+        .map(|(index, cause)| (cause, sum(servers, |cells| &cells.closed[index])))
+        .collect();
+    let refused: Vec<(&str, u64)> = REASONS
+        .into_iter()
+        .enumerate()
+        .map(|(index, reason)| (reason, total(&|server| &server.refused[index])))
+        .collect();
     let states: Vec<(&str, u64)> = Phase::ALL
         .into_iter()
         .map(|phase| (phase.name(), sum(servers, |cells| &cells.states[phase as usize])))
         // A cell may be read between its connection's two steps.
         .map(|(name, count)| (name, (count as i64).max(0) as u64))
         .collect();
-    let running: u64 = states.iter().map(|(_, count)| count).sum();
-    let (accepted, ended) = (total(|server| &server.accepted), total(|server| &server.ended));
+    let accepted = total(&|server| &server.accepted);
+    let known: u64 = [&states, &closed, &refused].into_iter().flatten().map(|(_, count)| count).sum();
     page.family("http_connections", "gauge", "Open connections by what they do.");
-    page.sample("", &[("state", "queued")], accepted.saturating_sub(ended).saturating_sub(running));
+    page.sample("", &[("state", "queued")], accepted.saturating_sub(known));
     for (name, count) in states {
         page.sample("", &[("state", name)], count);
     }
     page.family("http_connections_accepted_total", "counter", "Connections accepted.");
     page.sample("", &[], accepted);
-    page.family("http_connections_refused_total", "counter", "Connections closed before anything was read.");
-    page.sample("", &[], total(|server| &server.refused));
+    page.family("http_connections_refused_total", "counter", "Connections turned away, by reason.");
+    for (reason, count) in refused {
+        page.sample("", &[("reason", reason)], count);
+    }
     page.family("http_connections_closed_total", "counter", "Connections that are over, by cause.");
-    for (index, cause) in CAUSES.into_iter().enumerate() {
-        page.sample("", &[("cause", cause)], sum(servers, |cells| &cells.closed[index]));
+    for (cause, count) in closed {
+        page.sample("", &[("cause", cause)], count);
     }
 }
 

@@ -22,6 +22,10 @@
 //! of a head, of time ([`TimeLimits::head`](crate::TimeLimits)) and of length
 //! ([`Limits::head_bytes_max`](crate::Limits)). Extensions (TLS details and the like) are skipped; a checksum among them
 //! is verified.
+//!
+//! A relayed connection counts as one of the client that the proxy speaks for
+//! ([`Limits::connections_per_address_max`](crate::Limits)), from the end of its header on; as one of the proxy's it counts at
+//! no time, and neither do those that the proxy makes for itself, such as health checks.
 #![forbid(unsafe_code)]
 
 pub(crate) mod header;
@@ -81,7 +85,8 @@ impl ProxyProtocol {
         self
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Must a connection from this address begin with the header?
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|range| range.contains(address))
     }
 }
