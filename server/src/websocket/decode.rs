@@ -134,6 +134,11 @@ impl Decoder {
         Ok(None)
     }
 
+    #[cfg(all(test, feature = "gzip"))]
+    pub(super) fn into_inflater(self) -> Option<Inflater> {
+        self.inflater
+    }
+
     /// Begins a frame, if it may come now.
     fn begin(&mut self, header: Header) -> Result<Frame, Violation> {
         let frame = Frame { header, taken: 0 };
