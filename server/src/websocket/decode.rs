@@ -134,6 +134,11 @@ impl Decoder {
         Ok(None)
     }
 
+    /// Is a message, or a frame, begun and not whole?
+    pub(super) fn is_within(&self) -> bool {
+        self.message.is_some() || self.frame.is_some() || self.header.is_begun()
+    }
+
     #[cfg(all(test, feature = "gzip"))]
     pub(super) fn into_inflater(self) -> Option<Inflater> {
         self.inflater
@@ -422,6 +427,18 @@ mod tests {
         assert_eq!(decode(&bytes).1, None);
         bytes.extend(client_frame(0x00, b""));
         assert_eq!(decode(&bytes).1.map(|violation| violation.code), Some(CloseCode::MESSAGE_TOO_BIG));
+    }
+
+    #[test]
+    fn it_is_known_whether_something_was_begun_and_is_not_whole() {
+        let mut decoder = decoder();
+        let frames = [client_frame(0x01, b"a"), client_frame(0x89, b""), client_frame(0x80, b"b")].concat();
+        assert!(!decoder.is_within());
+        for (at, byte) in frames.iter().enumerate() {
+            decoder.decode(&mut &[*byte][..]).unwrap();
+            let last = at + 1 == frames.len();
+            assert_eq!(decoder.is_within(), !last, "behind byte {at}");
+        }
     }
 
     #[test]
