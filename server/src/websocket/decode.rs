@@ -210,6 +210,8 @@ impl Decoder {
             return Ok(None);
         }
         if !frame.header.fin {
+            // Not only once all of the input is decoded: what is told must not depend on where the bytes are cut.
+            message.check_text()?;
             return Ok(Some(Whole::Fragment));
         }
         let mut message = self.message.take().expect("websocket: a data frame belongs to a message");
@@ -390,6 +392,14 @@ mod tests {
             );
         }
         assert_eq!(decode(&client_frame(0x82, b"\xff")), (vec![binary(b"\xff")], None));
+    }
+
+    #[test]
+    fn a_fragment_that_is_not_utf_8_is_refused_before_what_follows_it() {
+        for follows in [client_frame(0x89, b""), client_frame(0x88, b""), client_frame(0x83, b"")] {
+            let bytes = [client_frame(0x01, b"\xff"), follows].concat();
+            assert_eq!(decode(&bytes), (vec![], Some(not_utf8())), "{bytes:x?}");
+        }
     }
 
     #[test]
