@@ -15,6 +15,7 @@ use crate::transport::twin::Twin;
 
 pub use crate::client::{read_head, read_url};
 pub use crate::file::{Asked, ask_for_part};
+pub use crate::websocket::decode_parts as decode_websocket;
 
 /// Serves a client that sends these parts, one by one, and closes. Returns what it is sent.
 pub fn serve_parts(parts: &[&[u8]], limits: &Limits, handler: impl Handler) -> Vec<u8> {

@@ -224,6 +224,87 @@ fn a_silent_client_is_pinged_and_then_gone() {
 }
 
 #[test]
+fn of_many_pings_at_once_the_last_is_answered_and_few_others() {
+    let (server, _ends) = serving(settings(), Options::DEFAULT, echo);
+    let mut client = open(&server);
+    let pings: Vec<u8> = (0..1000u32).flat_map(|number| frame(0x89, &number.to_be_bytes())).collect();
+    client.send([pings, frame(0x81, b"and a message")].concat());
+    let mut pongs = Vec::new();
+    let (first, payload) = loop {
+        match receive(&mut client) {
+            (0x8a, payload) => pongs.push(u32::from_be_bytes(payload.try_into().unwrap())),
+            other => break other,
+        }
+    };
+    assert_eq!((first, &*payload), (0x81, &b"and a message"[..]));
+    assert_eq!(pongs.last(), Some(&999), "before the message behind it");
+    assert!(pongs.is_sorted() && pongs.len() < 50, "{pongs:?}");
+}
+
+#[test]
+fn a_message_that_drips_is_over_at_its_limit_and_whole_ones_are_not() {
+    let options = Options { message_time_max: Some(Duration::from_secs(1)), ..Options::DEFAULT };
+    let (server, ends) = serving(settings(), options, echo);
+    let mut client = open(&server);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(1200) {
+        // Each is in two parts, and takes a moment: together they are beyond the limit, alone none is.
+        let bytes = frame(0x81, b"whole");
+        client.send(&bytes[..3]);
+        std::thread::sleep(Duration::from_millis(5)); // the time that a message takes
+        client.send(&bytes[3..]);
+        assert_eq!(receive(&mut client), (0x81, b"whole".to_vec()));
+    }
+    client.send(frame(0x01, b"a"));
+    let start = Instant::now();
+    let told = loop {
+        assert!(start.elapsed() < DEADLINE, "it is never over");
+        // Neither fragments nor pings in their midst give it more time.
+        client.send([frame(0x00, b"b"), frame(0x89, b"")].concat());
+        match receive(&mut client) {
+            (0x8a, _) => std::thread::sleep(Duration::from_millis(5)), // a client that is slow
+            told => break told,
+        }
+    };
+    assert_eq!(told, (0x88, close_payload(1008, "a message that takes too long")));
+    assert!(start.elapsed() >= Duration::from_millis(990), "{:?}", start.elapsed());
+    assert!(matches!(ended(&ends), Some(End::Refused(_))));
+}
+
+#[test]
+fn a_frame_that_stops_in_its_header_is_over_at_the_limit() {
+    let options = Options { message_time_max: Some(Duration::from_millis(50)), ..Options::DEFAULT };
+    let (server, ends) = serving(settings(), options, echo);
+    let mut client = open(&server);
+    client.send([0x81]);
+    assert_eq!(receive(&mut client), (0x88, close_payload(1008, "a message that takes too long")));
+    assert!(matches!(ended(&ends), Some(End::Refused(_))));
+}
+
+#[test]
+fn a_message_may_take_as_long_as_it_likes_where_there_is_no_limit() {
+    let options = Options {
+        message_time_max: None,
+        ping_interval: Some(Duration::from_millis(20)),
+        ..Options::DEFAULT
+    };
+    let (server, _ends) = serving(settings(), options, echo);
+    let mut client = open(&server);
+    client.send(frame(0x01, b"slow"));
+    for _ in 0..5 {
+        assert_eq!(receive(&mut client), (0x89, vec![]), "a client that is silent is pinged");
+        client.send(frame(0x8a, b""));
+    }
+    client.send(frame(0x80, b"ly"));
+    loop {
+        match receive(&mut client) {
+            (0x89, _) => client.send(frame(0x8a, b"")),
+            message => break assert_eq!(message, (0x81, b"slowly".to_vec())),
+        }
+    }
+}
+
+#[test]
 fn a_drain_says_1001_and_waits_for_the_answer() {
     let (server, ends) = serving(settings(), Options::DEFAULT, echo);
     let mut client = open(&server);

@@ -130,6 +130,10 @@ impl Violation {
         Violation { code: CloseCode::INVALID_PAYLOAD, reason }
     }
 
+    pub(super) fn policy(reason: &'static str) -> Violation {
+        Violation { code: CloseCode::POLICY_VIOLATION, reason }
+    }
+
     pub(super) fn too_big(reason: &'static str) -> Violation {
         Violation { code: CloseCode::MESSAGE_TOO_BIG, reason }
     }

@@ -134,6 +134,16 @@ impl Decoder {
         Ok(None)
     }
 
+    /// Is a message, or a frame, begun and not whole?
+    pub(super) fn is_within(&self) -> bool {
+        self.message.is_some() || self.frame.is_some() || self.header.is_begun()
+    }
+
+    #[cfg(all(test, feature = "gzip"))]
+    pub(super) fn into_inflater(self) -> Option<Inflater> {
+        self.inflater
+    }
+
     /// Begins a frame, if it may come now.
     fn begin(&mut self, header: Header) -> Result<Frame, Violation> {
         let frame = Frame { header, taken: 0 };
@@ -200,6 +210,8 @@ impl Decoder {
             return Ok(None);
         }
         if !frame.header.fin {
+            // Not only once all of the input is decoded: what is told must not depend on where the bytes are cut.
+            message.check_text()?;
             return Ok(Some(Whole::Fragment));
         }
         let mut message = self.message.take().expect("websocket: a data frame belongs to a message");
@@ -383,6 +395,14 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_that_is_not_utf_8_is_refused_before_what_follows_it() {
+        for follows in [client_frame(0x89, b""), client_frame(0x88, b""), client_frame(0x83, b"")] {
+            let bytes = [client_frame(0x01, b"\xff"), follows].concat();
+            assert_eq!(decode(&bytes), (vec![], Some(not_utf8())), "{bytes:x?}");
+        }
+    }
+
+    #[test]
     fn a_character_may_be_cut_by_fragments_but_not_by_the_end() {
         let cut = |last: u8| {
             [client_frame(0x01, b"\xf0\x9f"), client_frame(0x00, b""), client_frame(last, b"\x98\x80")]
@@ -417,6 +437,18 @@ mod tests {
         assert_eq!(decode(&bytes).1, None);
         bytes.extend(client_frame(0x00, b""));
         assert_eq!(decode(&bytes).1.map(|violation| violation.code), Some(CloseCode::MESSAGE_TOO_BIG));
+    }
+
+    #[test]
+    fn it_is_known_whether_something_was_begun_and_is_not_whole() {
+        let mut decoder = decoder();
+        let frames = [client_frame(0x01, b"a"), client_frame(0x89, b""), client_frame(0x80, b"b")].concat();
+        assert!(!decoder.is_within());
+        for (at, byte) in frames.iter().enumerate() {
+            decoder.decode(&mut &[*byte][..]).unwrap();
+            let last = at + 1 == frames.len();
+            assert_eq!(decoder.is_within(), !last, "behind byte {at}");
+        }
     }
 
     #[test]

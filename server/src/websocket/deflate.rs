@@ -101,7 +101,7 @@ impl Agreed {
     }
 
     pub(super) fn inflater(&self) -> Inflater {
-        Inflater { stream: None, keeps: self.client_takeover }
+        Inflater { stream: None, keeps: self.client_takeover, final_blocks: 0 }
     }
 
     pub(super) fn deflater(&self, compression: Compression) -> Deflater {
@@ -188,9 +188,15 @@ fn keep<T>(pool: &RefCell<Vec<T>>, stream: T) {
     }
 }
 
+/// Most blocks in a message that say they are the last. Compressors that flush by them make one; each costs the library a
+/// window of 32 KiB, which it fills with zeros, and an empty one takes 2 bytes of a client.
+const FINAL_BLOCKS_MAX: usize = 16;
+
 /// Inflates messages.
 pub(super) struct Inflater {
     stream: Option<Decompress>,
+    /// How many blocks of this message said that they were the last.
+    final_blocks: usize,
     /// The stream stays from one message to the next.
     keeps: bool,
 }
@@ -224,7 +230,13 @@ impl Inflater {
             }
             match inflated {
                 // A block that says it is the last ends the stream; another may follow (RFC 7692 §7.2.3.4).
-                Ok(Status::StreamEnd) => stream.reset(false),
+                Ok(Status::StreamEnd) => {
+                    self.final_blocks += 1;
+                    if self.final_blocks > FINAL_BLOCKS_MAX {
+                        return Err(Violation::protocol("a compressed message of too many final blocks"));
+                    }
+                    stream.reset(false);
+                }
                 Ok(Status::Ok | Status::BufError)
                     if taken == 0 && made == 0 && out.len() < out.capacity() =>
                 {
@@ -242,6 +254,7 @@ impl Inflater {
     /// Ends a message.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), Violation> {
         self.push(&TAIL, out, bytes_max)?;
+        self.final_blocks = 0;
         if !self.keeps
             && let Some(mut stream) = self.stream.take()
         {
@@ -516,6 +529,72 @@ mod tests {
             inflater.finish(&mut out, 1000).unwrap();
             assert!(out == plain);
             deflater.sent(compressed);
+        }
+    }
+
+    /// What a compressor of this level makes of the pieces, each ended by `flush`.
+    fn pieces(level: u32, pieces: &[&[u8]], flush: FlushCompress) -> Vec<u8> {
+        let mut payload = Vec::new();
+        let mut stream = Compress::new(Level::new(level), false);
+        for piece in pieces {
+            deflate(&mut stream, piece, &mut payload, flush);
+            if flush == FlushCompress::Finish {
+                stream.reset();
+            }
+        }
+        payload
+    }
+
+    #[test]
+    fn a_message_of_empty_final_blocks_is_refused_at_the_first_too_many() {
+        let payload = [0x03, 0x00].repeat(500);
+        let limits = MessageLimits { bytes_max: 1 << 20, fragments_max: 10 };
+        for compression in [TAKEOVER, NO_TAKEOVER] {
+            let inflater = agreed("permessage-deflate", compression).inflater();
+            let mut decoder = Decoder::new(limits, Some(inflater));
+            // The message is not whole, and refused all the same.
+            let frame = client_frame(0x42, &payload);
+            let violation = decoder.decode(&mut &frame[..]).unwrap_err();
+            assert_eq!(violation, Violation::protocol("a compressed message of too many final blocks"));
+            let inflater = decoder.into_inflater().unwrap();
+            assert_eq!(inflater.final_blocks, FINAL_BLOCKS_MAX + 1, "no more were worked on");
+        }
+    }
+
+    #[test]
+    fn final_blocks_are_counted_for_each_message_alone() {
+        let mut inflater = agreed("permessage-deflate", NO_TAKEOVER).inflater();
+        let payload = [&[0x03, 0x00].repeat(FINAL_BLOCKS_MAX)[..], &[0x00]].concat();
+        for _ in 0..3 {
+            let mut out = Vec::new();
+            inflater.push(&payload, &mut out, 100).unwrap();
+            inflater.finish(&mut out, 100).unwrap();
+            assert_eq!(out, b"");
+        }
+    }
+
+    #[test]
+    fn what_honest_compressors_make_is_inflated() {
+        let plain = sample(100_000);
+        let parts: Vec<&[u8]> = plain.chunks(plain.len() / FINAL_BLOCKS_MAX + 1).collect();
+        for level in 0..=9 {
+            // One flush at the end, several on the way, and blocks that say they are the last with the byte that
+            // RFC 7692 §7.2.3.4 puts behind them.
+            let mut synced = pieces(level, &parts, FlushCompress::Sync);
+            synced.truncate(synced.len() - TAIL.len());
+            let mut whole = pieces(level, &[&plain], FlushCompress::Sync);
+            whole.truncate(whole.len() - TAIL.len());
+            let mut finished = pieces(level, &parts, FlushCompress::Finish);
+            finished.push(0x00);
+            for payload in [synced, whole, finished] {
+                for compression in [TAKEOVER, NO_TAKEOVER] {
+                    let mut inflater = agreed("permessage-deflate", compression).inflater();
+                    let mut out = Vec::new();
+                    inflater.push(&payload, &mut out, plain.len()).unwrap();
+                    inflater.finish(&mut out, plain.len()).unwrap();
+                    assert!(out == plain, "level {level}");
+                }
+            }
         }
     }
 

@@ -99,6 +99,11 @@ impl HeaderBytes {
         Ok(Some(header))
     }
 
+    /// Did a part of a header come?
+    pub(super) fn is_begun(&self) -> bool {
+        self.len > 0
+    }
+
     /// How long the header is, as far as is known.
     fn needed(&self) -> usize {
         if self.len < 2 {

@@ -39,6 +39,8 @@ mod deflate;
 #[path = "no_deflate.rs"]
 mod deflate;
 mod frame;
+#[cfg(fuzzing)]
+mod fuzzed;
 mod handshake;
 mod message;
 mod options;
@@ -54,6 +56,9 @@ pub use message::{Message, Prepared};
 pub use options::Options;
 pub use origin::Origins;
 pub use socket::{End, Receiver, Sender, WebSocket};
+
+#[cfg(fuzzing)]
+pub use fuzzed::decode_parts;
 
 use crate::request::Request;
 use crate::response::Response;

@@ -34,6 +34,11 @@ pub struct Options {
     /// Most frames that a message may come in, 4096 by default: empty ones would be endless otherwise. Beyond it the WebSocket
     /// is closed with 1009.
     pub fragments_max: usize,
+    /// How long a message may take from its first byte to its last: 60 s by default. Beyond it the WebSocket is closed with
+    /// 1008: a client that sends a byte now and then is never silent, and would keep a message's memory for ever. It is
+    /// counted from the first wait in the midst of the message; a function that does not receive for so long then finds it
+    /// over. `None` is no limit, for large messages on slow lines.
+    pub message_time_max: Option<Duration>,
     /// A client that has sent nothing for so long is sent a ping: 30 s by default. `None` is never; then one whose machine
     /// is gone keeps its thread for ever.
     pub ping_interval: Option<Duration>,
@@ -57,6 +62,7 @@ impl Options {
     pub const DEFAULT: Options = Options {
         message_bytes_max: 1 << 20,
         fragments_max: 4096,
+        message_time_max: Some(Duration::from_secs(60)),
         ping_interval: Some(Duration::from_secs(30)),
         pong_timeout: Duration::from_secs(10),
         close_timeout: Duration::from_secs(5),

@@ -17,18 +17,18 @@ use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bast::sync::Mutex;
 
 use super::close::{CloseCode, CloseFrame, Violation};
-use super::decode::{Decoded, Decoder, MessageLimits};
+use super::decode::{Decoder, MessageLimits};
 use super::frame::Opcode;
 use super::handshake::{self, Accepted};
 use super::message::{Message, Prepared};
 use super::options::Options;
 use super::sink::Sink;
-use super::source::Source;
+use super::source::{Received, Source};
 use crate::request::Request;
 use crate::response::Response;
 use crate::upgrade::Upgraded;
@@ -280,10 +280,8 @@ impl Core {
         let mut source = self.source.lock();
         while self.end.borrow().is_none() {
             match self.next(&mut source) {
-                Ok(Decoded::Message(message)) => return Some(message),
-                Ok(Decoded::Ping(payload)) => self.reply(Opcode::Pong, &payload),
-                Ok(Decoded::Pong) => {}
-                Ok(Decoded::Close(frame)) => {
+                Ok(Received::Message(message)) => return Some(message),
+                Ok(Received::Close(frame)) => {
                     // The answer has the same code, or none (RFC 6455 §5.5.1).
                     let payload = frame.as_ref().map(|frame| CloseFrame::encode(frame.code, ""));
                     let _ = self.close_with(&payload.unwrap_or_default());
@@ -296,19 +294,19 @@ impl Core {
     }
 
     /// Waits for what comes next, pinging a silent client.
-    fn next(&self, source: &mut Source) -> Result<Decoded, End> {
+    fn next(&self, source: &mut Source) -> Result<Received, End> {
         loop {
-            match source.decode() {
-                Ok(Some(decoded)) => return Ok(decoded),
-                Ok(None) => {}
-                Err(violation) => return Err(self.refuse(violation)),
+            if let Some(received) = self.received(source)? {
+                return Ok(received);
             }
             let farewell = self.farewell.get();
-            let limit = match farewell {
+            let silence = match farewell {
                 Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
                 None if self.pinged.get() => Some(self.options.pong_timeout),
                 None => self.options.ping_interval,
             };
+            let unfinished = if farewell.is_none() { self.message_time_left(source) } else { None };
+            let limit = [silence, unfinished].into_iter().flatten().min();
             let filled = match limit {
                 Some(limit) => bast::timeout(limit, || source.fill()),
                 None => Ok(source.fill()),
@@ -325,13 +323,35 @@ impl Core {
                 Ok(Err(error)) => return Err(End::Lost(error.kind())),
                 // A Close may have been sent by another thread meanwhile: then its answer has its own time.
                 Err(_elapsed) if farewell.is_none() && self.farewell.get().is_some() => {}
+                Err(_elapsed) if unfinished.is_some() && unfinished == limit => {
+                    return Err(self.refuse(Violation::policy("a message that takes too long")));
+                }
                 Err(_elapsed) if farewell.is_some() || self.pinged.get() => return Err(End::Silent),
                 Err(_elapsed) => {
                     self.pinged.set(true);
-                    self.reply(Opcode::Ping, &[]);
+                    self.reply(Opcode::Ping, &[])?;
                 }
             }
         }
+    }
+
+    /// A message or a Close, if one is whole. Of the pings before it only the last is answered (RFC 6455 §5.5.3 allows it): an
+    /// answer to each would be a system call for every 6 bytes of a client.
+    fn received(&self, source: &mut Source) -> Result<Option<Received>, End> {
+        source.decode().map_err(|violation| self.refuse(violation))?;
+        // The answer may wait and be interrupted: until it is sent the source keeps both.
+        if let Some(payload) = &source.ping {
+            self.reply(Opcode::Pong, payload)?;
+            source.ping = None;
+        }
+        Ok(source.received.take())
+    }
+
+    /// How long a message that was begun may still take, if there is one.
+    fn message_time_left(&self, source: &mut Source) -> Option<Duration> {
+        let limit = self.options.message_time_max?;
+        let since = source.unfinished_since()?;
+        Some(limit.saturating_sub(since.elapsed()))
     }
 
     /// Tells the client what it did wrong.
@@ -344,13 +364,12 @@ impl Core {
     }
 
     /// Sends a ping or a pong. Nothing is sent behind a Close (RFC 6455 §5.5.1).
-    fn reply(&self, opcode: Opcode, payload: &[u8]) {
+    fn reply(&self, opcode: Opcode, payload: &[u8]) -> Result<(), End> {
         let mut sink = self.sink.lock();
-        if self.farewell.get().is_none()
-            && let Err(error) = sink.control(opcode, payload)
-        {
-            self.set_end(End::Lost(error.kind()));
+        if self.farewell.get().is_some() {
+            return Ok(());
         }
+        sink.control(opcode, payload).map_err(|error| End::Lost(error.kind()))
     }
 
     fn send(&self, message: &Message) -> io::Result<()> {
