@@ -475,13 +475,13 @@ fn respond(
 }
 
 /// May the connection go over to the protocol of this response? A server "MUST NOT switch to a protocol that was not indicated by the
-/// client" (RFC 9110 §7.8): the response becomes a 426 then.
+/// client" (RFC 9110 §7.8): the response becomes a 426 then, with the fields that it has.
 #[cold]
 fn may_switch(request: &Request<'_>, response: &mut Response) -> bool {
     let Body::Upgrade(upgrade) = response.body() else { return false };
     let offered = request.upgrade_protocols().any(|offer| offer.eq_ignore_ascii_case(&upgrade.protocol));
     if !offered {
-        *response = Response::upgrade_required(&upgrade.protocol);
+        response.refuse_upgrade();
     }
     offered
 }
