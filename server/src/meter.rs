@@ -27,6 +27,8 @@ pub(crate) struct Meter {
     peer: Cell<SocketAddr>,
     /// `on_open` has let the client in.
     is_open: Cell<bool>,
+    /// The connection is over: what an upgrade has left with other threads may still use this.
+    is_over: Cell<bool>,
     accepted: Instant,
     hooks: Hooks,
     requests: Cell<u64>,
@@ -75,6 +77,7 @@ impl Meter {
         Meter {
             peer: Cell::new(peer),
             is_open: Cell::new(false),
+            is_over: Cell::new(false),
             accepted,
             hooks,
             requests: Cell::new(0),
@@ -107,7 +110,9 @@ impl Meter {
 
     /// The connection goes from one phase to another.
     pub(crate) fn enters(&self, before: Phase, phase: Phase) {
-        if let Some(times) = &self.times {
+        if let Some(times) = &self.times
+            && !self.is_over.get()
+        {
             times.recorder.moved(before, phase);
             times.turn_to(Step::of(phase, times.answered.get()));
         }
@@ -156,6 +161,7 @@ impl Meter {
 
     /// The connection is over. `cause` counts where nothing failed.
     pub(crate) fn closes(&self, phase: Phase, cause: Cause) {
+        self.is_over.set(true);
         if !self.is_open.get() {
             if let Some(times) = &self.times {
                 times.recorder.refused(phase);

@@ -523,7 +523,7 @@ fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, received: V
         wire.activity().drain(Patience::Over);
     }
     let Upgrade { protocol, serve } = *upgrade;
-    let (upgraded, closer) = Upgraded::new(wire.share_activity(), received);
+    let (upgraded, closer) = Upgraded::new(wire.shared_activity(), received);
     match bast::catch_unwind(AssertUnwindSafe(|| serve(upgraded))) {
         Ok(()) => {}
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),

@@ -83,8 +83,8 @@ impl Wire {
     }
 
     /// The activity, for what outlives the story of the connection.
-    pub(crate) fn share_activity(&self) -> Rc<Activity> {
-        Rc::clone(&self.activity)
+    pub(crate) fn shared_activity(&self) -> &Rc<Activity> {
+        &self.activity
     }
 
     /// Takes buffers from the pool until the loan is dropped.
