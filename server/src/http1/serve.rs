@@ -282,6 +282,11 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
             Ok(Progress::Incomplete) => {}
             Err(refusal) => return Err(NoHead::Refused(refusal)),
         }
+        // The blank line that some clients send behind a body (RFC 9112 §2.2) is no beginning of a head.
+        if matches!(input.unread(), b"\r" | b"\r\n") {
+            fill_idle(wire, service, input)?;
+            continue;
+        }
         if !waiting {
             // The limit is on the whole head, so its bytes do not count as progress.
             wire.flush().map_err(|_| NoHead::Gone)?;
@@ -300,6 +305,24 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
                 return Err(NoHead::Refused(Refusal { status: Status::REQUEST_TIMEOUT, reason }));
             }
             Err(_) => return Err(NoHead::Gone),
+        }
+    }
+}
+
+/// Waits for a head of which nothing is there but the blank line before it, as long as an idle connection may.
+#[cold]
+fn fill_idle(wire: &Wire, service: &Service, input: &mut Input) -> Result<(), NoHead> {
+    wire.flush().map_err(|_| NoHead::Gone)?;
+    wire.activity().enter(Phase::Idle);
+    if service.is_draining() {
+        wire.activity().expire();
+    }
+    match wire.fill(input, 0) {
+        Ok(1..) => Ok(()),
+        Ok(0) => Err(NoHead::Gone),
+        Err(error) => {
+            give_up(wire, service, &error);
+            Err(NoHead::Gone)
         }
     }
 }
