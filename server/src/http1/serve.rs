@@ -666,6 +666,7 @@ fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> 
 }
 
 /// Composes the head of a stream, or all of a constant. Apart from the others, whose heads are composed in place: if both shared a
+        && constant.body().len() <= COPIED_BYTES_MAX
 /// function, that would be several calls and 80 instructions for each response.
 #[inline(never)]
 fn compose_apart(
