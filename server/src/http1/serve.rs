@@ -464,6 +464,7 @@ fn respond(
     {
         form.persistence = Persistence::Close;
     }
+    let mut cut = Cut { wire, is_whole: form.length != Length::UntilClose || !is_stream };
     let sent = if is_stream {
         let reader =
             BodyReader { wire, body, expects_continue, keep: answer.head_at + input.head.len, input };
@@ -478,9 +479,10 @@ fn respond(
     }
     let persistence = form.persistence;
     let next = if persistence == Persistence::Close {
-        // Who has sent no more than what was answered loses nothing when the socket is closed; during a drain the
-        // next request may be on its way.
-        if body.is_done() && input.is_empty() && !service.is_draining() {
+        // Who wanted to end and has sent no more than what was answered loses nothing when the socket is closed; where the
+        // server wants to, the next request may be on its way.
+        if answer.asked == Persistence::Close && body.is_done() && input.is_empty() && !service.is_draining()
+        {
             After::Close
         } else {
             After::Linger
@@ -494,7 +496,30 @@ fn respond(
     } else {
         return After::Request;
     };
-    if wire.flush().is_err() { After::Close } else { next }
+    if wire.flush().is_err() {
+        return After::Close;
+    }
+    cut.is_whole = true;
+    // What is unread in the kernel makes a close a reset just as what is unread here.
+    if matches!(next, After::Close) && wire.activity().transport().unread_bytes() > 0 {
+        return After::Linger;
+    }
+    next
+}
+
+/// A response whose end is that of the connection (HTTP/1.0). Unless it was sent whole, the connection is reset, also where its
+/// thread is killed meanwhile: the client would take the part for the whole.
+struct Cut<'w> {
+    wire: &'w Wire,
+    is_whole: bool,
+}
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.wire.activity().transport().reset_on_close();
+        }
+    }
 }
 
 /// May the connection go over to the protocol of this response? A server "MUST NOT switch to a protocol that was not indicated by the
@@ -805,10 +830,6 @@ fn send_stream(
             .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
     }));
     wire.activity().enter(before);
-    if !matches!(produced, Ok(Ok(()))) && form.length == Length::UntilClose {
-        // To this client the end of the connection is the end of the body, unless it is reset.
-        wire.activity().transport().reset_on_close();
-    }
     match produced {
         Ok(Ok(())) => writer.finish().inspect_err(|error| {
             log::error!("a response body was shorter than announced");
