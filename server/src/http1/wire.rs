@@ -124,6 +124,11 @@ impl Wire {
     }
 
     /// How many bytes are held.
+    /// Did sending fail? Then the client gets nothing more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.output.try_borrow().is_ok_and(|output| output.failed)
+    }
+
     pub(crate) fn held(&self) -> usize {
         self.output.borrow().bytes.len()
     }
