@@ -666,6 +666,7 @@ const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
 #[inline]
 fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> io::Result<()> {
     if let Some(constant) = response.constant()
+        && constant.body().len() <= COPIED_BYTES_MAX
         && !form.without_body
     {
         compose_apart(wire, service, form, response, Some(constant));
@@ -691,7 +692,6 @@ fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> 
 }
 
 /// Composes the head of a stream, or all of a constant. Apart from the others, whose heads are composed in place: if both shared a
-        && constant.body().len() <= COPIED_BYTES_MAX
 /// function, that would be several calls and 80 instructions for each response.
 #[inline(never)]
 fn compose_apart(

@@ -4,7 +4,8 @@
 //! `serve` sends what is held before it handles a request that is not wholly received, and the park hook
 //! ([`Wire::flush_before_park`]) sends it before the connection's thread parks for whatever reason: a handler that
 //! sleeps, a lock, a database. The buffer sits in a `RefCell` that is never borrowed while the application runs, so
-//! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself.
+//! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself, or of who is told that
+//! it failed: then there is nothing left to send.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -123,12 +124,12 @@ impl Wire {
         Outcome { status, body_bytes, is_whole: is_whole && !failed }
     }
 
-    /// How many bytes are held.
     /// Did sending fail? Then the client gets nothing more.
     pub(crate) fn has_failed(&self) -> bool {
         self.output.try_borrow().is_ok_and(|output| output.failed)
     }
 
+    /// How many bytes are held.
     pub(crate) fn held(&self) -> usize {
         self.output.borrow().bytes.len()
     }
