@@ -174,10 +174,12 @@ impl UpgradedWriter {
 
 impl Write for UpgradedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.let_reader_run()?;
         self.stream.write(|transport| transport.write(bytes))
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.let_reader_run()?;
         self.stream.write(|transport| transport.write_vectored(parts))
     }
 
@@ -267,6 +269,16 @@ impl Stream {
         }
     }
 
+    /// Lets the reader hear of the drain before a write takes its expiry back.
+    fn let_reader_run(&self) -> io::Result<()> {
+        let activity = self.open()?;
+        if self.is_news(&activity) {
+            activity.expire();
+            bast::yield_now();
+        }
+        Ok(())
+    }
+
     fn write(&self, call: impl FnOnce(&Transport) -> io::Result<usize>) -> io::Result<usize> {
         struct Rest<'a>(&'a Stream, &'a Activity);
         impl Drop for Rest<'_> {
@@ -274,13 +286,7 @@ impl Stream {
                 self.0.rest(self.1);
             }
         }
-        let mut activity = self.open()?;
-        if self.is_news(&activity) {
-            activity.expire();
-            drop(activity);
-            bast::yield_now();
-            activity = self.open()?;
-        }
+        let activity = self.open()?;
         let _rest = Rest(self, &activity);
         activity.enter(Phase::Write);
         let written = call(activity.transport());
