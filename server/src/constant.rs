@@ -4,7 +4,8 @@
 //! status line │ Server │ Date │ further fields │ Content-Type │ Content-Length │ blank line │ body
 //! └── composed once a second ─┘                └──────────────── one constant ────────────────────┘
 //! ```
-//! Serving one copies the two pieces one behind the other: no number is formatted, nothing is looked up or allocated.
+//! Serving one copies the two pieces one behind the other: no number is formatted, nothing is looked up or allocated. A large
+//! body is not copied; its head is composed like any.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -161,11 +162,9 @@ pub const fn rest<const LEN: usize>(media_type: &str, body: &[u8]) -> [u8; LEN] 
 }
 
 const fn copy(from: &[u8], to: &mut [u8], at: usize) -> usize {
-    let mut index = 0;
-    while index < from.len() {
-        to[at + index] = from[index];
-        index += 1;
-    }
+    // At once: a loop over a large body would be more than the compiler evaluates without complaint.
+    let (place, _) = to.split_at_mut(at).1.split_at_mut(from.len());
+    place.copy_from_slice(from);
     at + from.len()
 }
 
@@ -188,8 +187,9 @@ mod tests {
         static EMPTY: Constant = constant_response!("a/b", "");
         static NINE: Constant = constant_response!("a/b", b"123456789");
         static TEN: Constant = constant_response!("a/b", "1234567890");
+        static LARGE: Constant = constant_response!("a/b", &[b'x'; 1 << 20]);
         static THOUSAND: Constant = constant_response!("text/plain; charset=utf-8", &LONG);
-        for constant in [&EMPTY, &NINE, &TEN, &THOUSAND] {
+        for constant in [&EMPTY, &NINE, &TEN, &THOUSAND, &LARGE] {
             let head = format!(
                 "Content-Type: {}\r\nContent-Length: {}\r\n\r\n",
                 constant.media_type(),

@@ -29,6 +29,8 @@ pub(crate) struct Meter {
     is_open: Cell<bool>,
     /// Why it is not served, if it never is.
     reason: Cell<Reason>,
+    /// The connection is over: what an upgrade has left with other threads may still use this.
+    is_over: Cell<bool>,
     accepted: Instant,
     hooks: Hooks,
     requests: Cell<u64>,
@@ -79,6 +81,7 @@ impl Meter {
             is_open: Cell::new(false),
             // Nothing else comes before the hook.
             reason: Cell::new(Reason::Proxy),
+            is_over: Cell::new(false),
             accepted,
             hooks,
             requests: Cell::new(0),
@@ -117,7 +120,9 @@ impl Meter {
 
     /// The connection goes from one phase to another.
     pub(crate) fn enters(&self, before: Phase, phase: Phase) {
-        if let Some(times) = &self.times {
+        if let Some(times) = &self.times
+            && !self.is_over.get()
+        {
             times.recorder.moved(before, phase);
             times.turn_to(Step::of(phase, times.answered.get()));
         }
@@ -166,6 +171,7 @@ impl Meter {
 
     /// The connection is over. `cause` counts where nothing failed.
     pub(crate) fn closes(&self, phase: Phase, cause: Cause) {
+        self.is_over.set(true);
         if !self.is_open.get() {
             if let Some(times) = &self.times {
                 times.recorder.refused(phase, self.reason.get());

@@ -203,10 +203,20 @@ impl Response {
     /// A `426 Upgrade Required`: this resource is served by another protocol only.
     #[must_use]
     pub fn upgrade_required(protocol: impl AsRef<str>) -> Response {
-        let text = format!("{}: this speaks {:?}\n", Status::UPGRADE_REQUIRED, protocol.as_ref());
-        let mut response = Response::text(text).with_status(Status::UPGRADE_REQUIRED);
-        response.put_upgrade(protocol.as_ref());
+        let protocol = protocol.as_ref();
+        let mut response =
+            Response::text(upgrade_required_text(protocol)).with_status(Status::UPGRADE_REQUIRED);
+        response.put_upgrade(protocol);
         response
+    }
+
+    /// Makes the same of an upgrade, whose other header fields stay.
+    pub(crate) fn refuse_upgrade(&mut self) {
+        let Body::Upgrade(upgrade) = &self.body else { return };
+        let text = upgrade_required_text(&upgrade.protocol);
+        self.headers.put(CONTENT_TYPE, "text/plain; charset=utf-8", true);
+        self.status = Status::UPGRADE_REQUIRED;
+        self.body = Body::Bytes(text.into());
     }
 
     /// Names a protocol in `Upgrade`, and that in `Connection` (RFC 9110 §7.8).
@@ -376,6 +386,10 @@ impl Response {
             None => None,
         }
     }
+}
+
+fn upgrade_required_text(protocol: &str) -> String {
+    format!("{}: this speaks {protocol:?}\n", Status::UPGRADE_REQUIRED)
 }
 
 /// May a handler set this field? It is well-formed, and not the server's own.

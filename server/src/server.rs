@@ -538,6 +538,8 @@ fn on_each_capability(shared: &Shared, action: fn(&Registry)) {
             let (id, limits) = (shared.service.id, shared.time_limits);
             Builder::new()
                 .on(shared.runtime.capability(index))
+                // The connections are borrowed meanwhile.
+                .preempt_at_allocation(false)
                 .spawn(move || action(&Registry::of(id, limits)))
         })
         .collect();

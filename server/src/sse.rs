@@ -48,9 +48,10 @@ impl Response {
     #[must_use]
     pub fn events(produce: impl FnOnce(&mut EventWriter<'_, '_>) -> io::Result<()> + 'static) -> Response {
         let stream = Response::stream("text/event-stream; charset=utf-8", move |body| {
-            match produce(&mut EventWriter { body }) {
+            let ended = produce(&mut EventWriter { body });
+            match ended {
                 // What the connection has left to send will fail, or be the end of the body.
-                Err(error) if is_departure(&error) => Ok(()),
+                Err(error) if is_gone(&error) || body.wire().has_failed() => Ok(()),
                 ended => ended,
             }
         });
@@ -58,11 +59,9 @@ impl Response {
     }
 }
 
-/// Did the client go, or is it to go?
-fn is_departure(error: &io::Error) -> bool {
-    let broken = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset, io::ErrorKind::TimedOut];
+/// Did whoever waited learn that the client went, or is to go?
+fn is_gone(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Gone>)
-        || (broken.contains(&error.kind()) && error.get_ref().is_none())
 }
 
 impl Request<'_> {
@@ -260,11 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_departure_is_a_quiet_end() {
-        assert!(is_departure(&Gone::Client.into()));
-        assert!(is_departure(&Gone::Draining.into()));
-        assert!(is_departure(&io::ErrorKind::BrokenPipe.into()));
-        assert!(!is_departure(&io::Error::other("the database is gone")));
-        assert!(!is_departure(&io::Error::new(io::ErrorKind::TimedOut, "the database is slow")));
+    fn only_what_a_wait_for_the_client_says_is_a_departure_by_itself() {
+        assert!(is_gone(&Gone::Client.into()));
+        assert!(is_gone(&Gone::Draining.into()));
+        assert!(!is_gone(&io::ErrorKind::BrokenPipe.into()));
+        assert!(!is_gone(&io::Error::other("the database is gone")));
     }
 }

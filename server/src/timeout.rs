@@ -26,6 +26,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -564,23 +565,50 @@ impl ServerId {
 /// How many connections are woken for their end before others may run: some 0.2 ms of work.
 const EXPIRED_AT_ONCE: usize = 16;
 
-/// A connection that a sweep found quiet for too long.
+/// A connection that a sweep found quiet for too long, or too slow. It may end before it is woken, and its socket with it.
 struct Overdue {
-    activity: Rc<Activity>,
+    activity: Weak<Activity>,
+    why: Expiry,
+    phase: Phase,
+    requests: u32,
     quiet: u32,
 }
 
 impl Overdue {
-    fn new(activity: &Rc<Activity>) -> Overdue {
-        Overdue { activity: Rc::clone(activity), quiet: activity.quiet.get() }
+    fn new(activity: &Rc<Activity>, why: Expiry) -> Overdue {
+        Overdue {
+            activity: Rc::downgrade(activity),
+            why,
+            phase: activity.phase(),
+            requests: activity.requests(),
+            quiet: activity.quiet.get(),
+        }
     }
 
-    /// Ends its wait, unless that has ended meanwhile: then it is not as quiet as it was.
+    /// Ends its wait, unless that has ended meanwhile: then it is not as quiet as it was, or at something else. Logs behind
+    /// that: a logger may fail.
     fn expire(self) {
-        if self.activity.quiet.get() == self.quiet {
-            log::debug!("connection quiet for too long in phase {:?}", self.activity.phase.get());
-            self.activity.expire();
+        let Some(activity) = self.activity.upgrade() else { return };
+        let still_waits = match self.why {
+            Expiry::Slow => activity.phase() == self.phase && activity.requests() == self.requests,
+            _ => activity.quiet.get() == self.quiet,
+        };
+        if !still_waits {
+            return;
         }
+        activity.expire_as(self.why);
+        drop(activity);
+        let what = if self.why == Expiry::Slow { "client too slow" } else { "connection quiet for too long" };
+        log::debug!("{what} in phase {:?}", self.phase);
+    }
+}
+
+/// Says that a sweeper is there until it ends, in whatever way: then the next connection starts another.
+struct Sweeping<'r>(&'r Cell<bool>);
+
+impl Drop for Sweeping<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
@@ -639,12 +667,20 @@ impl Registry {
             return;
         }
         let registry = Rc::clone(self);
-        let spawned = bast::Builder::new().label("timeout sweep").spawn_local(move || {
+        // A switch at an allocation could come where the members are borrowed.
+        let sweeper = bast::Builder::new().label("timeout sweep").preempt_at_allocation(false);
+        let spawned = sweeper.spawn_local(move || {
+            let _sweeping = Sweeping(&registry.sweeping);
             while !registry.members.borrow().is_empty() {
                 bast::sleep(registry.period);
-                registry.sweep(bast::yield_now);
+                let swept = bast::catch_unwind(AssertUnwindSafe(|| registry.sweep(bast::yield_now)));
+                // A panic, which only a logger has, was reported by its hook. Connections go on having limits.
+                if let Err(payload) = swept
+                    && bast::is_interrupt(&*payload)
+                {
+                    bast::resume_unwind(payload);
+                }
             }
-            registry.sweeping.set(false);
         });
         if let Err(error) = spawned {
             // The next connection tries again.
@@ -664,12 +700,7 @@ impl Registry {
         for activity in self.members.borrow().iter() {
             match activity.inspect(&self.limits, sweep) {
                 Expiry::No => {}
-                Expiry::Slow => {
-                    log::debug!("client too slow in phase {:?}", activity.phase.get());
-                    activity.expire_as(Expiry::Slow);
-                }
-                // An allocation may let a neighbour run, which would find the members borrowed.
-                Expiry::Quiet => bast::no_park(|| overdue.push(Overdue::new(activity))),
+                why => overdue.push(Overdue::new(activity, why)),
             }
         }
         for (index, overdue) in overdue.into_iter().enumerate() {
@@ -750,6 +781,24 @@ mod tests {
         let activity = Activity::new((&twin).into(), None);
         let membership = registry.register(&activity);
         (twin, activity, membership)
+    }
+
+    #[test]
+    fn a_connection_that_ends_while_others_are_woken_is_closed_at_once() {
+        let registry = registry();
+        let members: Vec<_> = (0..=EXPIRED_AT_ONCE).map(|_| member(&registry)).collect();
+        let members = Cell::new(members);
+        let closed = Cell::new(false);
+        for _ in 0..5 {
+            registry.sweep(|| {
+                let mut all = members.take();
+                let (twin, activity, membership) = all.pop().expect("more than are woken at once");
+                drop((activity, membership));
+                closed.set(Rc::strong_count(&twin) == 1);
+                members.set(all);
+            });
+        }
+        assert!(closed.get());
     }
 
     /// Sweeps until the twin is expired: how many sweeps that took.

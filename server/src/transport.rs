@@ -1,7 +1,7 @@
 //! A connection's byte stream: a TCP stream, or its twin in memory for tests, ours and those of programs.
 //!
-//! Blocking calls that park the green thread; no policy. `expire` is the only call that comes from outside of the
-//! connection's own thread (from the sweeper of its capability).
+//! Blocking calls that park the green thread; no policy. Others of the same capability call it as well: the sweeper asks how many
+//! bytes are on their way and expires it, and after an upgrade each direction may have a thread.
 //!
 //! One type for the few kinds of stream that there are: with a single kind in a program the match is no code at all, and the calls
 //! of the byte path are direct ones.
@@ -18,7 +18,7 @@ use bast::net::TcpStream;
 
 /// A byte stream in both directions. See [`TcpStream`] for what each call means.
 pub(crate) enum Transport {
-    /// A connection's stream is used by its own thread alone, hence unshared; the sweeper only expires it.
+    /// Each direction of a connection's stream is used by one thread at a time, and all are of one capability: hence unshared.
     Tcp(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<tls::TlsStream>),

@@ -14,14 +14,19 @@
 //! Note [drain of an upgraded stream]. A drain marks the activity and expires its wait. The read that this ends, or the
 //! next one, says `TimedOut` without looking for bytes, once. From then on reads wait again, for the answer to a farewell, under the
 //! limit of a lingering close. A writer takes an expiry back by entering its phase, so it expires the reader again when it
-//! is done.
+//! is done. One that never pauses would be back before the reader has run: as long as there is news, it lets the reader run
+//! before it begins.
+//!
+//! Note [whose the socket is]. The connection's: it is closed with it, and only then does the connection leave the limits.
+//! The halves borrow it for each call, so one that another thread keeps does not keep the descriptor. Whoever is in a call at that time
+//! is woken, and gives it back as soon as it runs.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use crate::timeout::{Activity, Phase};
 use crate::transport::Transport;
@@ -40,7 +45,8 @@ pub struct Upgraded {
 
 impl Upgraded {
     /// The stream of a connection whose client was promised another protocol, and who may close it.
-    pub(crate) fn new(activity: Rc<Activity>, received: Vec<u8>) -> (Upgraded, Closer) {
+    pub(crate) fn new(activity: &Rc<Activity>, received: Vec<u8>) -> (Upgraded, Closer) {
+        let activity = Rc::downgrade(activity);
         let stream = Rc::new(Stream { activity, told: Cell::new(false), closed: Cell::new(false) });
         let closer = Closer(Rc::clone(&stream));
         let writer = UpgradedWriter { stream: Rc::clone(&stream) };
@@ -109,7 +115,7 @@ impl UpgradedReader {
     /// Is the server shutting down? See [`Upgraded::is_draining`].
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.stream.activity.is_draining()
+        self.stream.is_draining()
     }
 
     /// Waits until a read is expected not to wait: there are bytes, an end, or an error. Who waits like this needs no
@@ -154,7 +160,7 @@ impl UpgradedWriter {
     /// Is the server shutting down? See [`Upgraded::is_draining`].
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.stream.activity.is_draining()
+        self.stream.is_draining()
     }
 
     /// Ends the output: the client reads the end of the stream, and may go on sending.
@@ -162,17 +168,19 @@ impl UpgradedWriter {
     /// # Errors
     /// The client is gone.
     pub fn shutdown(&mut self) -> io::Result<()> {
-        self.stream.write(|| self.stream.activity.transport().shutdown(Shutdown::Write).map(|()| 0)).map(drop)
+        self.stream.write(|transport| transport.shutdown(Shutdown::Write).map(|()| 0)).map(drop)
     }
 }
 
 impl Write for UpgradedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(|| self.stream.activity.transport().write(bytes))
+        self.stream.let_reader_run()?;
+        self.stream.write(|transport| transport.write(bytes))
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.write(|| self.stream.activity.transport().write_vectored(parts))
+        self.stream.let_reader_run()?;
+        self.stream.write(|transport| transport.write_vectored(parts))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -196,7 +204,8 @@ impl fmt::Debug for UpgradedWriter {
 /// What the halves share.
 #[derive(Debug)]
 struct Stream {
-    activity: Rc<Activity>,
+    /// See Note [whose the socket is].
+    activity: Weak<Activity>,
     /// The reader was told of the drain.
     told: Cell<bool>,
     /// Nothing can be read or written any more.
@@ -204,68 +213,88 @@ struct Stream {
 }
 
 impl Stream {
-    fn open(&self) -> io::Result<()> {
-        if self.closed.get() {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "the upgraded connection is over"));
-        }
-        Ok(())
+    /// The connection, which can be read and written.
+    fn open(&self) -> io::Result<Rc<Activity>> {
+        let activity = if self.closed.get() { None } else { self.activity.upgrade() };
+        activity.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the upgraded connection is over"))
+    }
+
+    fn is_draining(&self) -> bool {
+        self.activity.upgrade().is_some_and(|activity| activity.is_draining())
     }
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.receive(|transport| transport.read(buffer))?;
-        self.activity.count_received(count);
+        if let Some(activity) = self.activity.upgrade() {
+            activity.count_received(count);
+        }
         Ok(count)
     }
 
     fn receive<T>(&self, call: impl FnOnce(&Transport) -> io::Result<T>) -> io::Result<T> {
-        self.open()?;
-        if self.is_news() {
-            return Err(self.tell());
+        let activity = self.open()?;
+        if self.is_news(&activity) {
+            return Err(self.tell(&activity));
         }
-        match call(self.activity.transport()) {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && self.is_news() => Err(self.tell()),
+        match call(activity.transport()) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && self.is_news(&activity) => {
+                Err(self.tell(&activity))
+            }
             result => result,
         }
     }
 
     /// The server drains, and the reader does not know.
-    fn is_news(&self) -> bool {
-        self.activity.is_draining() && !self.told.get()
+    fn is_news(&self, activity: &Activity) -> bool {
+        activity.is_draining() && !self.told.get()
     }
 
     /// Tells the reader of the drain; see the note above.
-    fn tell(&self) -> io::Error {
+    fn tell(&self, activity: &Activity) -> io::Error {
         self.told.set(true);
-        if self.activity.phase() != Phase::Write {
-            self.rest();
+        if activity.phase() != Phase::Write {
+            self.rest(activity);
         }
         io::Error::new(io::ErrorKind::TimedOut, "the server is shutting down")
     }
 
-    /// Enters the phase of a stream on which nobody writes.
-    fn rest(&self) {
-        self.activity.enter(if self.told.get() { Phase::Linger } else { Phase::Upgraded });
-        if self.is_news() {
-            self.activity.expire();
+    /// Enters the phase of a stream on which nobody writes. Once it is closed the connection has other phases, or none.
+    fn rest(&self, activity: &Activity) {
+        if self.closed.get() {
+            return;
+        }
+        activity.enter(if self.told.get() { Phase::Linger } else { Phase::Upgraded });
+        if self.is_news(activity) {
+            activity.expire();
         }
     }
 
-    fn write(&self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        struct Rest<'a>(&'a Stream);
+    /// Lets the reader hear of the drain before a write takes its expiry back.
+    fn let_reader_run(&self) -> io::Result<()> {
+        let activity = self.open()?;
+        if self.is_news(&activity) {
+            activity.expire();
+            bast::yield_now();
+        }
+        Ok(())
+    }
+
+    fn write(&self, call: impl FnOnce(&Transport) -> io::Result<usize>) -> io::Result<usize> {
+        struct Rest<'a>(&'a Stream, &'a Activity);
         impl Drop for Rest<'_> {
             fn drop(&mut self) {
-                self.0.rest();
+                self.0.rest(self.1);
             }
         }
-        self.open()?;
-        let _rest = Rest(self);
-        self.activity.enter(Phase::Write);
-        let written = call();
+        let activity = self.open()?;
+        let _rest = Rest(self, &activity);
+        activity.enter(Phase::Write);
+        let written = call(activity.transport());
         if let Ok(count) = written {
             // A failure is that of the limit, which is dealt with here.
-            let _ = self.activity.sent(count);
+            let _ = activity.sent(count);
         }
-        if self.activity.is_expired() {
+        if activity.is_expired() {
             // As in `Wire`: what the kernel found room for in the last look is no progress.
             self.close();
             return Err(io::ErrorKind::TimedOut.into());
@@ -276,7 +305,9 @@ impl Stream {
     /// Ends both directions, for whoever waits in one.
     fn close(&self) {
         self.closed.set(true);
-        let _ = self.activity.transport().shutdown(Shutdown::Both);
+        if let Some(activity) = self.activity.upgrade() {
+            let _ = activity.transport().shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -307,5 +338,25 @@ pub struct Upgrade {
 impl fmt::Debug for Upgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upgrade").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::twin::Twin;
+
+    #[test]
+    fn a_half_that_is_kept_does_not_keep_the_socket() {
+        let twin = Twin::new(&[]);
+        let activity = Activity::new((&twin).into(), None);
+        let (upgraded, closer) = Upgraded::new(&activity, Vec::new());
+        let (mut reader, mut writer) = upgraded.split();
+        drop(closer);
+        drop(activity);
+        assert_eq!(Rc::strong_count(&twin), 1, "the connection has closed it");
+        let over = Err(io::ErrorKind::NotConnected);
+        assert_eq!(reader.read(&mut [0]).map_err(|error| error.kind()), over);
+        assert_eq!(writer.write(b"x").map_err(|error| error.kind()), over);
     }
 }

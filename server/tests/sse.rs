@@ -121,6 +121,22 @@ fn a_drain_ends_a_stream_as_a_whole() {
     server.ended().unwrap();
 }
 
+/// The same kind as that of a client that is gone.
+#[test]
+fn a_failure_behind_the_producer_breaks_the_stream_off() {
+    let server = start(settings(), |_: &mut Request<'_>| {
+        Response::events(|events| {
+            events.send("the first")?;
+            Err(std::io::ErrorKind::ConnectionReset.into())
+        })
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    until(&mut client, "\r\n\r\n");
+    assert_eq!(chunk(&mut client), "data: the first\n\n");
+    client.closed();
+}
+
 #[test]
 fn an_event_that_would_be_two_is_refused_and_nothing_of_it_sent() {
     let server = start(settings(), |_: &mut Request<'_>| {

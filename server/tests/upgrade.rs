@@ -6,9 +6,9 @@ mod support;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bast_server::{Request, Response, Router, Settings, TimeLimits, Upgraded};
+use bast_server::{Metrics, Request, Response, Router, Settings, TimeLimits, Upgraded};
 
 use support::{Client, DEADLINE, settings, start};
 
@@ -175,6 +175,86 @@ fn a_drain_reaches_the_reader_while_another_thread_writes() {
     assert_eq!(client.buffer.len() + bytes.len(), 16 << 20);
     drop(client);
     server.ended().expect("a graceful end");
+}
+
+/// Such a writer is in its phase again, which takes an expiry back, before the reader that was woken has run.
+#[test]
+fn a_drain_reaches_the_reader_beside_a_writer_that_never_pauses() {
+    for pause in [None, Some(Duration::from_millis(10))] {
+        let settings = Settings { workers: Some(1), drain_deadline: DEADLINE * 2, ..settings() };
+        let server = start(settings, |_: &mut Request<'_>| {
+            Response::upgrade("lines", |stream: Upgraded| {
+                let (mut reader, mut writer) = stream.split();
+                bast::spawn_local(move || while writer.write_all(&[b'w'; 1 << 16]).is_ok() {});
+                let error = reader.read(&mut [0; 8]).expect_err("a drain");
+                assert_eq!((error.kind(), reader.is_draining()), (ErrorKind::TimedOut, true));
+            })
+        });
+        let mut client = server.connect();
+        client.send(ASK);
+        switched(&mut client);
+        assert!(!client.buffer.is_empty() || client.receive() > 0, "it writes");
+        let reading = std::thread::spawn(move || {
+            let mut bytes = vec![0; 1 << 16];
+            while let Ok(1..) = client.stream.read(&mut bytes) {
+                pause.into_iter().for_each(std::thread::sleep);
+            }
+        });
+        server.handle.shutdown();
+        server.ended().expect("a graceful end");
+        reading.join().expect("no panic");
+    }
+}
+
+/// A half that another thread has left its phase after the connection had been counted out.
+#[test]
+fn a_half_that_outlives_the_connection_does_not_move_the_gauges() {
+    let metrics = Metrics::new();
+    let (said, ended) = mpsc::channel();
+    let said = std::sync::Mutex::new(said);
+    let app = Router::new().get("/metrics", metrics.handler()).get("/lines", move |_: &mut Request<'_>| {
+        let said = said.lock().expect("no panic").clone();
+        Response::upgrade("lines", move |stream: Upgraded| {
+            let (_reader, mut writer) = stream.split();
+            bast::spawn_local(move || {
+                while writer.write_all(&[b'w'; 1 << 16]).is_ok() {}
+                said.send(()).expect("a test");
+            });
+            // It waits for the client then.
+            bast::sleep(Duration::from_millis(50));
+        })
+    });
+    let server = start(Settings { metrics: Some(metrics), workers: Some(1), ..settings() }, app);
+    for _ in 0..3 {
+        let mut client = server.connect();
+        client.send(ASK);
+        switched(&mut client);
+        ended.recv_timeout(DEADLINE).expect("the writer was woken");
+    }
+    let mut client = server.connect();
+    let start = Instant::now();
+    loop {
+        let page = client.get("/metrics").body;
+        let mut states: Vec<_> = page.lines().filter(|line| line.contains("{state=")).collect();
+        assert!(states.len() > 5, "{page}");
+        states.retain(|line| !line.ends_with(" 0"));
+        match &*states {
+            [only] if only.contains("handler") && only.ends_with(" 1") => return,
+            _ => assert!(start.elapsed() < DEADLINE, "{states:?}"),
+        }
+    }
+}
+
+#[test]
+fn who_did_not_offer_the_protocol_gets_a_426_with_the_fields_of_the_response() {
+    let server = start(settings(), |_: &mut Request<'_>| {
+        Response::upgrade("lines", lines).with_header("X-Request-Id", "7")
+    });
+    let answer = server.connect().get("/");
+    assert_eq!((answer.code, &*answer.body), (426, "426 Upgrade Required: this speaks \"lines\"\n"));
+    for line in ["X-Request-Id: 7", "Connection: upgrade", "Upgrade: lines"] {
+        assert_eq!(answer.head.matches(&format!("\r\n{line}\r\n")).count(), 1, "{}", answer.head);
+    }
 }
 
 #[test]

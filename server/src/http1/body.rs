@@ -224,8 +224,12 @@ impl RequestBody {
                 self.trailing().push(byte);
                 State::TrailerValue
             }
-            (State::TrailerLf, b'\n') if self.trailing().end_line() => State::Trailer,
-            (State::TrailerLf, b'\n') => return Err(OVERHEAD),
+            (State::TrailerLf, b'\n') => {
+                if !self.trailing().end_line() {
+                    return Err(OVERHEAD);
+                }
+                State::Trailer
+            }
             (State::LastLf, b'\n') => State::Done,
             _ => return Err(MALFORMED),
         })

@@ -308,6 +308,11 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
             Ok(Progress::Incomplete) => {}
             Err(refusal) => return Err(NoHead::Refused(refusal)),
         }
+        // The blank line that some clients send behind a body (RFC 9112 §2.2) is no beginning of a head.
+        if matches!(input.unread(), b"\r" | b"\r\n") {
+            fill_idle(wire, service, input)?;
+            continue;
+        }
         if !waiting {
             // The limit is on the whole head, so its bytes do not count as progress.
             wire.flush().map_err(|_| NoHead::Gone)?;
@@ -326,6 +331,24 @@ fn read_head(wire: &Wire, service: &Service, input: &mut Input) -> Result<usize,
                 return Err(NoHead::Refused(Refusal { status: Status::REQUEST_TIMEOUT, reason }));
             }
             Err(_) => return Err(NoHead::Gone),
+        }
+    }
+}
+
+/// Waits for a head of which nothing is there but the blank line before it, as long as an idle connection may.
+#[cold]
+fn fill_idle(wire: &Wire, service: &Service, input: &mut Input) -> Result<(), NoHead> {
+    wire.flush().map_err(|_| NoHead::Gone)?;
+    wire.activity().enter(Phase::Idle);
+    if service.is_draining() {
+        wire.activity().expire();
+    }
+    match wire.fill(input, 0) {
+        Ok(1..) => Ok(()),
+        Ok(0) => Err(NoHead::Gone),
+        Err(error) => {
+            give_up(wire, service, &error);
+            Err(NoHead::Gone)
         }
     }
 }
@@ -475,6 +498,7 @@ fn respond(
     {
         form.persistence = Persistence::Close;
     }
+    let mut cut = Cut { wire, is_whole: form.length != Length::UntilClose || !is_stream };
     let sent = if is_stream {
         let reader =
             BodyReader { wire, body, expects_continue, keep: answer.head_at + input.head.len, input };
@@ -489,9 +513,10 @@ fn respond(
     }
     let persistence = form.persistence;
     let next = if persistence == Persistence::Close {
-        // Who has sent no more than what was answered loses nothing when the socket is closed; during a drain the
-        // next request may be on its way.
-        if body.is_done() && input.is_empty() && !service.is_draining() {
+        // Who wanted to end and has sent no more than what was answered loses nothing when the socket is closed; where the
+        // server wants to, the next request may be on its way.
+        if answer.asked == Persistence::Close && body.is_done() && input.is_empty() && !service.is_draining()
+        {
             After::Close
         } else {
             After::Linger
@@ -505,17 +530,40 @@ fn respond(
     } else {
         return After::Request;
     };
-    if wire.flush().is_err() { After::Close } else { next }
+    if wire.flush().is_err() {
+        return After::Close;
+    }
+    cut.is_whole = true;
+    // What is unread in the kernel makes a close a reset just as what is unread here.
+    if matches!(next, After::Close) && wire.activity().transport().unread_bytes() > 0 {
+        return After::Linger;
+    }
+    next
+}
+
+/// A response whose end is that of the connection (HTTP/1.0). Unless it was sent whole, the connection is reset, also where its
+/// thread is killed meanwhile: the client would take the part for the whole.
+struct Cut<'w> {
+    wire: &'w Wire,
+    is_whole: bool,
+}
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.wire.activity().transport().reset_on_close();
+        }
+    }
 }
 
 /// May the connection go over to the protocol of this response? A server "MUST NOT switch to a protocol that was not indicated by the
-/// client" (RFC 9110 §7.8): the response becomes a 426 then.
+/// client" (RFC 9110 §7.8): the response becomes a 426 then, with the fields that it has.
 #[cold]
 fn may_switch(request: &Request<'_>, response: &mut Response) -> bool {
     let Body::Upgrade(upgrade) = response.body() else { return false };
     let offered = request.upgrade_protocols().any(|offer| offer.eq_ignore_ascii_case(&upgrade.protocol));
     if !offered {
-        *response = Response::upgrade_required(&upgrade.protocol);
+        response.refuse_upgrade();
     }
     offered
 }
@@ -564,7 +612,7 @@ fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, received: V
         wire.activity().drain(Patience::Over);
     }
     let Upgrade { protocol, serve } = *upgrade;
-    let (upgraded, closer) = Upgraded::new(wire.share_activity(), received);
+    let (upgraded, closer) = Upgraded::new(wire.shared_activity(), received);
     match bast::catch_unwind(AssertUnwindSafe(|| serve(upgraded))) {
         Ok(()) => {}
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
@@ -659,6 +707,7 @@ const FILE_COPIED_BYTES_MAX: u64 = 16 << 10;
 #[inline]
 fn send(wire: &Wire, service: &Service, form: Form, response: &mut Response) -> io::Result<()> {
     if let Some(constant) = response.constant()
+        && constant.body().len() <= COPIED_BYTES_MAX
         && !form.without_body
     {
         compose_apart(wire, service, form, response, Some(constant));
@@ -822,10 +871,6 @@ fn send_stream(
             .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
     }));
     wire.activity().enter(before);
-    if !matches!(produced, Ok(Ok(()))) && form.length == Length::UntilClose {
-        // To this client the end of the connection is the end of the body, unless it is reset.
-        wire.activity().transport().reset_on_close();
-    }
     let failure = match produced {
         Ok(Ok(())) => match writer.finish() {
             Ok(()) => return Ok(()),

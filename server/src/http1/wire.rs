@@ -4,7 +4,8 @@
 //! `serve` sends what is held before it handles a request that is not wholly received, and the park hook
 //! ([`Wire::flush_before_park`]) sends it before the connection's thread parks for whatever reason: a handler that
 //! sleeps, a lock, a database. The buffer sits in a `RefCell` that is never borrowed while the application runs, so
-//! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself.
+//! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself, or of who is told that
+//! it failed: then there is nothing left to send.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -94,8 +95,8 @@ impl Wire {
     }
 
     /// The activity, for what outlives the story of the connection.
-    pub(crate) fn share_activity(&self) -> Rc<Activity> {
-        Rc::clone(&self.activity)
+    pub(crate) fn shared_activity(&self) -> &Rc<Activity> {
+        &self.activity
     }
 
     /// Takes buffers from the pool until the loan is dropped.
