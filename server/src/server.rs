@@ -195,6 +195,7 @@ impl Server {
         if !is_field_value(self.settings.server_name.as_bytes()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the server name is no field value"));
         }
+        self.settings.check()?;
         handler.prepare()?;
         if bast::is_green() {
             return self.serve_here(Box::new(handler));

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use bast_server::{Request, Response, Router, Server, Settings, Status};
+use bast_server::{Limits, Request, Response, Router, Server, Settings, Status};
 
 mod support;
 
@@ -76,4 +76,14 @@ fn a_205_is_sent_without_the_body_that_its_handler_gave_it() {
         assert_eq!((answer.code, &*answer.body), (205, ""), "{path}");
         assert!(answer.head.contains("\r\nContent-Length: 0\r\n"), "{path}: {}", answer.head);
     }
+}
+
+#[test]
+fn a_server_does_not_begin_with_settings_that_make_no_sense() {
+    let limits = Limits { head_bytes_max: 10, ..Limits::default() };
+    let server =
+        Server::bind("127.0.0.1:0").expect("a port").with(Settings { limits, ..Settings::default() });
+    let error = server.serve(|_: &mut Request| "x").expect_err("no request could be answered");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("limits.head_bytes_max is 10"), "{error}");
 }
