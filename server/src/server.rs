@@ -212,7 +212,9 @@ impl Server {
         let offer = handover_path.map(|path| Offer::prepare(&path)).transpose()?;
         if let Some(bytes) = settings.stack_bytes {
             // The runtime knows which sizes there are. Without this, no connection could be served and only the log knew.
-            Builder::new().stack_size(bytes).spawn(|| {})?;
+            let of_the_field =
+                |error: io::Error| io::Error::new(error.kind(), format!("settings: stack_bytes: {error}"));
+            Builder::new().stack_size(bytes).spawn(|| {}).map_err(of_the_field)?;
         }
         let runtime = bast::Handle::current();
         let shared = Arc::new(Shared {
