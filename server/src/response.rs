@@ -38,10 +38,17 @@ pub struct Response {
     close: bool,
     /// What was prepared for just this media type and this body.
     constant: Option<&'static Constant>,
+    /// What few responses have, in one place, so that the others stay small.
+    failure: Option<Box<Failure>>,
+}
+
+/// What went wrong before there was a response.
+#[derive(Debug, Default)]
+struct Failure {
     /// The first header that could not be accepted, and why; such a response is answered as a 500 instead.
     refused: Option<Box<str>>,
     /// The error it was made from, if any.
-    cause: Option<Box<Cause>>,
+    cause: Option<Cause>,
 }
 
 const CONTENT_TYPE: &str = "Content-Type";
@@ -51,15 +58,7 @@ impl Response {
     #[must_use]
     pub fn new(status: Status) -> Response {
         let headers = HeaderBlock::default();
-        Response {
-            status,
-            headers,
-            body: Body::Empty,
-            close: false,
-            constant: None,
-            refused: None,
-            cause: None,
-        }
+        Response { status, headers, body: Body::Empty, close: false, constant: None, failure: None }
     }
 
     /// A `200 OK` with this body, of this media type.
@@ -70,7 +69,9 @@ impl Response {
             return Response::of_type(content_type, body.into());
         }
         let mut response = Response::new(Status::OK).with_body(Body::Bytes(body.into()));
-        response.refused = refusal_of(CONTENT_TYPE, &content_type).map(String::into_boxed_str);
+        if let Some(refusal) = refusal_of(CONTENT_TYPE, &content_type) {
+            response = response.refuse(&refusal);
+        }
         response
     }
 
@@ -79,15 +80,7 @@ impl Response {
     fn of_type(content_type: Cow<'static, str>, body: Bytes) -> Response {
         let headers = HeaderBlock { content_type: Some(content_type), lines: String::new() };
         let body = Body::Bytes(body);
-        Response {
-            status: Status::OK,
-            headers,
-            body,
-            close: false,
-            constant: None,
-            refused: None,
-            cause: None,
-        }
+        Response { status: Status::OK, headers, body, close: false, constant: None, failure: None }
     }
 
     /// A `200 OK` with a body of several parts, of this media type.
@@ -235,8 +228,8 @@ impl Response {
         if is_token(name.as_bytes()) && is_token(version.as_bytes()) {
             self.headers.put("Connection", "upgrade", false);
             self.headers.put("Upgrade", protocol, false);
-        } else if self.refused.is_none() {
-            self.refused = Some(format!("{protocol:?} is no name of a protocol").into());
+        } else {
+            self.put_refusal(&format!("{protocol:?} is no name of a protocol"));
         }
     }
 
@@ -300,13 +293,23 @@ impl Response {
             }
             return self.headers.put(name, value, replace);
         };
-        self.refused.get_or_insert_with(|| refusal.into());
+        self.put_refusal(&refusal);
     }
 
     /// Spoils the response because of a field that was not let in; `what` says which and why.
     pub(crate) fn refuse(mut self, what: &str) -> Response {
-        self.refused.get_or_insert_with(|| what.into());
+        self.put_refusal(what);
         self
+    }
+
+    #[cold]
+    fn put_refusal(&mut self, what: &str) {
+        self.failure.get_or_insert_default().refused.get_or_insert_with(|| what.into());
+    }
+
+    #[inline]
+    fn refused(&self) -> Option<&str> {
+        self.failure.as_ref()?.refused.as_deref()
     }
 
     /// Sets the body; the header fields stay as they are.
@@ -319,19 +322,21 @@ impl Response {
 
     /// Keeps the error that it was made from.
     pub(crate) fn with_cause(mut self, error: Error) -> Response {
-        self.cause = Some(Box::new(Cause::new(error)));
+        self.failure.get_or_insert_default().cause = Some(Cause::new(error));
         self
     }
 
     /// The error it was made from.
     pub(crate) fn cause(&self) -> Option<&Error> {
-        self.cause.as_deref().map(Cause::error)
+        self.failure.as_ref()?.cause.as_ref().map(Cause::error)
     }
 
     /// Puts the error it was made from into the log, if that is a fault of the server and not there yet.
     #[inline]
     pub(crate) fn log_cause(&mut self, request: &dyn fmt::Display) {
-        if let Some(cause) = &mut self.cause {
+        if let Some(failure) = &mut self.failure
+            && let Some(cause) = &mut failure.cause
+        {
             cause.log(request);
         }
     }
@@ -389,7 +394,7 @@ impl Response {
     /// Must it not be sent? [`fault`](Response::fault) says why.
     #[inline]
     pub(crate) fn is_faulty(&self) -> bool {
-        self.refused.is_some()
+        self.refused().is_some()
             || ((self.status.is_informational() || self.is_upgrade())
                 && !(self.status == Status::SWITCHING_PROTOCOLS && self.is_upgrade()))
     }
@@ -402,7 +407,7 @@ impl Response {
 
     /// Why this cannot be sent, if it cannot.
     pub(crate) fn fault(&self) -> Option<String> {
-        match &self.refused {
+        match self.refused() {
             Some(refusal) => Some(format!("the handler set a header that is not allowed: {refusal}")),
             None if self.is_upgrade() => {
                 Some(format!("the handler gave an upgrade another status: {}", self.status))
