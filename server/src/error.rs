@@ -23,6 +23,50 @@ use crate::response::{IntoResponse, Response};
 /// let error: Error = std::io::Error::other("the disk is gone").into();
 /// assert_eq!(error.status(), Status::INTERNAL_SERVER_ERROR);
 /// ```
+///
+/// # Errors of a program's own
+/// A type of its own says which status each of its errors is by `From`. It does not implement [`std::error::Error`]: what does
+/// is a 500 by `?` already.
+///
+/// ```
+/// use bast_server::{Error, Request, Router, Status};
+///
+/// enum ShopError {
+///     NoItem(u32),
+///     SoldOut,
+///     Storage(std::io::Error),
+/// }
+///
+/// impl From<ShopError> for Error {
+///     fn from(error: ShopError) -> Error {
+///         match error {
+///             ShopError::NoItem(id) => Error::new(Status::NOT_FOUND, format!("there is no item {id}")),
+///             ShopError::SoldOut => Error::new(Status::CONFLICT, "sold out"),
+///             // The log has the cause, the client a plain 500.
+///             ShopError::Storage(cause) => cause.into(),
+///         }
+///     }
+/// }
+///
+/// fn price(id: u32) -> Result<u32, ShopError> {
+///     match id {
+///         0 => Err(ShopError::SoldOut),
+///         1 => Err(ShopError::Storage(std::io::Error::other("the disk is gone"))),
+///         2 => Ok(7),
+///         id => Err(ShopError::NoItem(id)),
+///     }
+/// }
+///
+/// fn item(request: &mut Request) -> Result<String, Error> {
+///     Ok(price(request.param("id")?)?.to_string())
+/// }
+///
+/// let app = Router::new().get("/items/{id}", item).get("/first", |_: &mut Request| price(0).map(|price| price.to_string()));
+/// assert_eq!(Error::from(ShopError::NoItem(9)).message(), Some("there is no item 9"));
+/// # let _ = (app, price(1), price(2));
+/// ```
+/// How all errors look, those of extractors and of the router among them, is the affair of one middleware:
+/// [`Errors`](crate::middleware::Errors).
 pub struct Error {
     status: Status,
     message: Option<Cow<'static, str>>,
@@ -59,6 +103,12 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// What the client is told beside the status, if anything.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
     }
 
     /// The cause, if there is one.
@@ -119,14 +169,46 @@ impl fmt::Debug for Error {
     }
 }
 
-/// A short text with the status and the message. Faults of the server are logged with their cause; that a client went, or the
-/// server shuts down, is none.
+/// A short text with the status and the message. Faults of the server are logged with their cause and with the request they
+/// belong to; that a client went, or the server shuts down, is none.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() && !self.source().is_some_and(<dyn StdError>::is::<Gone>) {
-            log::error!("handler failed: {}", Printable(format_args!("{self:?}")));
+        Response::text(format!("{self}\n")).with_status(self.status).with_cause(self)
+    }
+}
+
+/// The error that a response was made from. It stays with the response to where it is known which request failed.
+#[derive(Debug)]
+pub(crate) struct Cause {
+    error: Error,
+    is_logged: bool,
+}
+
+impl Cause {
+    pub(crate) fn new(error: Error) -> Cause {
+        let is_fault =
+            error.status.is_server_error() && !error.source().is_some_and(<dyn StdError>::is::<Gone>);
+        Cause { error, is_logged: !is_fault }
+    }
+
+    pub(crate) fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// Puts it into the log if it is a fault of the server, once.
+    #[cold]
+    pub(crate) fn log(&mut self, request: &dyn fmt::Display) {
+        if !self.is_logged {
+            self.is_logged = true;
+            log::error!("{request}: handler failed: {}", Printable(format_args!("{:?}", self.error)));
         }
-        Response::text(format!("{self}\n")).with_status(self.status)
+    }
+}
+
+/// A response that was dropped before anybody knew its request is in the log all the same.
+impl Drop for Cause {
+    fn drop(&mut self) {
+        self.log(&"a response that was replaced");
     }
 }
 

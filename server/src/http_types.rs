@@ -99,7 +99,7 @@ impl<B: Into<Bytes>> IntoResponse for http::Response<B> {
             response = match str::from_utf8(value.as_bytes()) {
                 _ if is_reserved(name.as_str()) => response,
                 Ok(value) => response.with_added_header(name, value),
-                Err(_) => response.refuse(name.as_str()),
+                Err(_) => response.refuse(&format!("the value of {:?} is no UTF-8", name.as_str())),
             };
         }
         let options = parts.headers.get_all(http::header::CONNECTION).iter();

@@ -56,6 +56,29 @@ pub struct Limits {
     pub overload: Overload,
 }
 
+impl Limits {
+    /// What makes no sense: under it no request at all could be answered.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (field, value, min) in [
+            ("request_line_bytes_max", self.request_line_bytes_max, REQUEST_LINE_BYTES_MIN),
+            ("head_bytes_max", self.head_bytes_max, REQUEST_LINE_BYTES_MIN),
+            // Host (RFC 9112 §3.2).
+            ("fields_max", self.fields_max, 1),
+            ("requests_per_connection_max", self.requests_per_connection_max as usize, 1),
+            ("connections_max", self.connections_max, 1),
+            ("connections_per_address_max", self.connections_per_address_max, 1),
+        ] {
+            if value < min {
+                return Err(format!("limits.{field} is {value}: at least {min} is needed"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The shortest request: `GET / HTTP/1.1` and its line end.
+const REQUEST_LINE_BYTES_MIN: usize = 16;
+
 /// What becomes of clients that there is no room for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overload {

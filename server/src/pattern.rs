@@ -28,11 +28,16 @@ pub(crate) enum Segment<'p> {
 ///
 /// # Panics
 /// If the pattern is malformed.
+#[track_caller]
 pub(crate) fn segments(pattern: &str) -> Vec<Segment<'_>> {
     let Some(path) = pattern.strip_prefix('/') else {
         panic!("route {pattern:?} does not begin with a slash")
     };
-    let segments: Vec<Segment<'_>> = path.split('/').map(|text| segment(pattern, text)).collect();
+    assert!(!path.contains(['?', '#']), "route {pattern:?} has a query: a pattern is of the path only");
+    let segments: Vec<Segment<'_>> = match path.split('/').map(segment).collect() {
+        Ok(segments) => segments,
+        Err(fault) => panic!("route {pattern:?} {fault}"),
+    };
     let rest = segments.iter().position(|segment| matches!(segment, Segment::Rest(_)));
     assert!(rest.is_none_or(|at| at + 1 == segments.len()), "route {pattern:?} goes on after {{...}}");
     let names: Vec<&str> = names(pattern).collect();
@@ -43,15 +48,43 @@ pub(crate) fn segments(pattern: &str) -> Vec<Segment<'_>> {
     segments
 }
 
-fn segment<'p>(pattern: &str, text: &'p str) -> Segment<'p> {
+/// One segment, or what is wrong with it. What would be a parameter elsewhere is no literal here: it would never match.
+fn segment(text: &str) -> Result<Segment<'_>, String> {
     let Some(name) = text.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
-        assert!(!text.contains(['{', '}']), "route {pattern:?} has a brace within a segment");
-        return Segment::Literal(text);
+        return if let Some(name) = text.strip_prefix(':') {
+            Err(format!("has {text:?}, which is no parameter: write {{{name}}}"))
+        } else if let Some(name) = text.strip_prefix('*') {
+            let name = if name.is_empty() { "rest" } else { name };
+            Err(format!("has {text:?}, which is no parameter: write {{{name}...}}"))
+        } else if let Some(name) = text.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')) {
+            Err(format!("has {text:?}, which is no parameter: write {{{name}}}"))
+        } else if text.contains(['{', '}']) {
+            Err(format!("has a brace within the segment {text:?}"))
+        } else {
+            Ok(Segment::Literal(text))
+        };
     };
+    if name == "..." {
+        return Ok(Segment::Rest(""));
+    }
+    if let Some(rest) = name.strip_prefix('*').filter(|rest| is_identifier(rest)) {
+        return Err(format!("has {text:?}, which is no parameter: write {{{rest}...}}"));
+    }
+    if let Some((before, _)) = name.split_once(':').filter(|(before, _)| is_identifier(before)) {
+        return Err(format!(
+            "has {text:?}: write {{{before}}}, and let the handler say which values there are"
+        ));
+    }
     let rest = name.strip_suffix("...");
-    let is_well_formed = name == "..." || !rest.unwrap_or(name).is_empty();
-    assert!(is_well_formed && !name.contains(['{', '}']), "route {pattern:?} has a malformed parameter");
-    rest.map_or(Segment::Param(name), Segment::Rest)
+    if !is_identifier(rest.unwrap_or(name)) {
+        return Err(format!("has a malformed parameter {text:?}: a name is letters, digits and underscores"));
+    }
+    Ok(rest.map_or(Segment::Param(name), Segment::Rest))
+}
+
+fn is_identifier(name: &str) -> bool {
+    let is_letter = |c: char| c == '_' || c.is_alphabetic();
+    name.starts_with(is_letter) && name.chars().all(|c| is_letter(c) || c.is_numeric())
 }
 
 /// The names of a pattern's parameters, in their order.
@@ -118,6 +151,31 @@ mod tests {
             assert_eq!(segments(pattern), expected);
         }
         assert_eq!(names("/a/{b}/{c...}").collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn the_patterns_of_others_are_refused_with_the_one_to_write() {
+        for (pattern, advice) in [
+            ("/n/:id", "write {id}"),
+            ("/n/*rest", "write {rest...}"),
+            ("/n/*", "write {rest...}"),
+            ("/n/{*rest}", "write {rest...}"),
+            ("/n/{id:[0-9]+}", "write {id}"),
+            ("/n/{id:[0-9]{2}}", "write {id}"),
+            ("/n/<id>", "write {id}"),
+            ("/n?x=1", "has a query"),
+            ("/n/{user-id}", "malformed parameter"),
+            ("/n/{7}", "malformed parameter"),
+            ("/n/{}", "malformed parameter"),
+            ("/n/x{id}", "a brace within"),
+        ] {
+            let panic = std::panic::catch_unwind(|| segments(pattern)).expect_err(pattern);
+            let message = panic.downcast_ref::<String>().expect("a message");
+            assert!(message.contains(advice) && message.contains(pattern), "{pattern}: {message}");
+        }
+        for pattern in ["/a:b", "/a*", "/<", "/{_id2}", "/{größe}"] {
+            assert_eq!(segments(pattern).len(), 1, "{pattern}");
+        }
     }
 
     #[test]

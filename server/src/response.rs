@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::buffer;
 use crate::class::{is_field_value, is_token};
 use crate::constant::Constant;
+use crate::error::{Cause, Error};
 use crate::http1::reader::BodyReader;
 use crate::http1::stream::BodyWriter;
 #[cfg(feature = "gzip")]
@@ -37,8 +38,17 @@ pub struct Response {
     close: bool,
     /// What was prepared for just this media type and this body.
     constant: Option<&'static Constant>,
-    /// The first header that could not be accepted; such a response is answered as a 500 instead.
+    /// What few responses have, in one place, so that the others stay small.
+    failure: Option<Box<Failure>>,
+}
+
+/// What went wrong before there was a response.
+#[derive(Debug, Default)]
+struct Failure {
+    /// The first header that could not be accepted, and why; such a response is answered as a 500 instead.
     refused: Option<Box<str>>,
+    /// The error it was made from, if any.
+    cause: Option<Cause>,
 }
 
 const CONTENT_TYPE: &str = "Content-Type";
@@ -48,7 +58,7 @@ impl Response {
     #[must_use]
     pub fn new(status: Status) -> Response {
         let headers = HeaderBlock::default();
-        Response { status, headers, body: Body::Empty, close: false, constant: None, refused: None }
+        Response { status, headers, body: Body::Empty, close: false, constant: None, failure: None }
     }
 
     /// A `200 OK` with this body, of this media type.
@@ -59,7 +69,9 @@ impl Response {
             return Response::of_type(content_type, body.into());
         }
         let mut response = Response::new(Status::OK).with_body(Body::Bytes(body.into()));
-        response.refused = Some(CONTENT_TYPE.into());
+        if let Some(refusal) = refusal_of(CONTENT_TYPE, &content_type) {
+            response = response.refuse(&refusal);
+        }
         response
     }
 
@@ -68,7 +80,7 @@ impl Response {
     fn of_type(content_type: Cow<'static, str>, body: Bytes) -> Response {
         let headers = HeaderBlock { content_type: Some(content_type), lines: String::new() };
         let body = Body::Bytes(body);
-        Response { status: Status::OK, headers, body, close: false, constant: None, refused: None }
+        Response { status: Status::OK, headers, body, close: false, constant: None, failure: None }
     }
 
     /// A `200 OK` with a body of several parts, of this media type.
@@ -226,8 +238,8 @@ impl Response {
         if is_token(name.as_bytes()) && is_token(version.as_bytes()) {
             self.headers.put("Connection", "upgrade", false);
             self.headers.put("Upgrade", protocol, false);
-        } else if self.refused.is_none() {
-            self.refused = Some("Upgrade".into());
+        } else {
+            self.put_refusal(&format!("{protocol:?} is no name of a protocol"));
         }
     }
 
@@ -285,20 +297,29 @@ impl Response {
     }
 
     fn put(&mut self, name: &str, value: &str, replace: bool) {
-        if may_be_set(name, value) {
+        let Some(refusal) = refusal_of(name, value) else {
             if self.constant.is_some() && name.eq_ignore_ascii_case(CONTENT_TYPE) {
                 self.constant = None;
             }
-            self.headers.put(name, value, replace);
-        } else if self.refused.is_none() {
-            self.refused = Some(name.escape_debug().collect());
-        }
+            return self.headers.put(name, value, replace);
+        };
+        self.put_refusal(&refusal);
     }
 
     /// Spoils the response because of a field that was not let in; `what` says which and why.
     pub(crate) fn refuse(mut self, what: &str) -> Response {
-        self.refused.get_or_insert_with(|| what.into());
+        self.put_refusal(what);
         self
+    }
+
+    #[cold]
+    fn put_refusal(&mut self, what: &str) {
+        self.failure.get_or_insert_default().refused.get_or_insert_with(|| what.into());
+    }
+
+    #[inline]
+    fn refused(&self) -> Option<&str> {
+        self.failure.as_ref()?.refused.as_deref()
     }
 
     /// Sets the body; the header fields stay as they are.
@@ -307,6 +328,27 @@ impl Response {
         self.body = body;
         self.constant = None;
         self
+    }
+
+    /// Keeps the error that it was made from.
+    pub(crate) fn with_cause(mut self, error: Error) -> Response {
+        self.failure.get_or_insert_default().cause = Some(Cause::new(error));
+        self
+    }
+
+    /// The error it was made from.
+    pub(crate) fn cause(&self) -> Option<&Error> {
+        self.failure.as_ref()?.cause.as_ref().map(Cause::error)
+    }
+
+    /// Puts the error it was made from into the log, if that is a fault of the server and not there yet.
+    #[inline]
+    pub(crate) fn log_cause(&mut self, request: &dyn fmt::Display) {
+        if let Some(failure) = &mut self.failure
+            && let Some(cause) = &mut failure.cause
+        {
+            cause.log(request);
+        }
     }
 
     /// Closes the connection after this response.
@@ -362,7 +404,7 @@ impl Response {
     /// Must it not be sent? [`fault`](Response::fault) says why.
     #[inline]
     pub(crate) fn is_faulty(&self) -> bool {
-        self.refused.is_some()
+        self.refused().is_some()
             || ((self.status.is_informational() || self.is_upgrade())
                 && !(self.status == Status::SWITCHING_PROTOCOLS && self.is_upgrade()))
     }
@@ -375,8 +417,8 @@ impl Response {
 
     /// Why this cannot be sent, if it cannot.
     pub(crate) fn fault(&self) -> Option<String> {
-        match &self.refused {
-            Some(name) => Some(format!("the handler set a header that is not allowed: {name:?}")),
+        match self.refused() {
+            Some(refusal) => Some(format!("the handler set a header that is not allowed: {refusal}")),
             None if self.is_upgrade() => {
                 Some(format!("the handler gave an upgrade another status: {}", self.status))
             }
@@ -395,6 +437,24 @@ fn upgrade_required_text(protocol: &str) -> String {
 /// May a handler set this field? It is well-formed, and not the server's own.
 pub(crate) fn may_be_set(name: &str, value: &str) -> bool {
     is_token(name.as_bytes()) && is_field_value(value.as_bytes()) && !is_reserved(name)
+}
+
+/// Why a handler may not set this field, if so. The value may be a secret, so it is not said.
+fn refusal_of(name: &str, value: &str) -> Option<String> {
+    if may_be_set(name, value) {
+        return None;
+    }
+    Some(if !is_token(name.as_bytes()) {
+        format!("{name:?} is no name of a header (a token)")
+    } else if is_reserved(name) {
+        format!("{name:?} belongs to the server")
+    } else {
+        let bad = value.char_indices().find(|(_, c)| !is_field_value(c.encode_utf8(&mut [0; 4]).as_bytes()));
+        match bad {
+            Some((at, c)) => format!("the value of {name:?} has a control character, {c:?} at byte {at}"),
+            None => format!("the value of {name:?} is not well-formed"),
+        }
+    })
 }
 
 /// Is this field the server's own? Their lengths sort out most others.
@@ -708,6 +768,24 @@ mod tests {
         {
             assert!(Response::text("x").with_header(name, "1").fault().is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_header_is_said() {
+        for (name, value, expected) in [
+            ("X A", "1", r#""X A" is no name of a header (a token)"#),
+            ("X-A", "secret\nx", r#"the value of "X-A" has a control character, '\n' at byte 6"#),
+            ("Content-Type", "a\0", r#"the value of "Content-Type" has a control character, '\0' at byte 1"#),
+            ("date", "1", r#""date" belongs to the server"#),
+        ] {
+            let fault = Response::text("x").with_header(name, value).fault().expect("a fault");
+            assert_eq!(fault, format!("the handler set a header that is not allowed: {expected}"));
+        }
+        let fault = Response::bytes("a\r/b", "").fault().expect("a fault");
+        assert!(
+            fault.ends_with(r#"the value of "Content-Type" has a control character, '\r' at byte 1"#),
+            "{fault}"
+        );
     }
 
     #[test]

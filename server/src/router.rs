@@ -29,7 +29,8 @@ use crate::response::Response;
 ///
 /// # Patterns
 /// They begin with `/`. A segment `{name}` matches any one segment that is not empty; a last segment `{name...}`
-/// matches all that is left, slashes included, or nothing. Both are read by [`Request::param`]. All else matches
+/// matches all that is left, slashes included, or nothing. Both are read by [`Request::param`]. What looks like a parameter of another
+/// framework (`:name`, `*name`, `<name>`, `{name:pattern}`), or like a query, is malformed. All else matches
 /// itself, percent-encoded or not. A trailing slash matters. Which pattern fits is decided by the text of the path alone:
 /// a parameter that does not parse as what the handler wants is a 400 of that handler's, not a 404, and no other route
 /// is tried. (So `/users/{id}` asked for `/users/x` says that `x` is no id, not that there are no users.) A handler that finds the
@@ -137,36 +138,42 @@ impl Router {
     /// # Panics
     /// As [`route`](Router::route); so do its likes below.
     #[must_use]
+    #[track_caller]
     pub fn get(self, pattern: &str, handler: impl Handler) -> Router {
         self.route(Method::Get, pattern, handler)
     }
 
     /// Answers `POST` of this path.
     #[must_use]
+    #[track_caller]
     pub fn post(self, pattern: &str, handler: impl Handler) -> Router {
         self.route(Method::Post, pattern, handler)
     }
 
     /// Answers `PUT` of this path.
     #[must_use]
+    #[track_caller]
     pub fn put(self, pattern: &str, handler: impl Handler) -> Router {
         self.route(Method::Put, pattern, handler)
     }
 
     /// Answers `PATCH` of this path.
     #[must_use]
+    #[track_caller]
     pub fn patch(self, pattern: &str, handler: impl Handler) -> Router {
         self.route(Method::Patch, pattern, handler)
     }
 
     /// Answers `DELETE` of this path.
     #[must_use]
+    #[track_caller]
     pub fn delete(self, pattern: &str, handler: impl Handler) -> Router {
         self.route(Method::Delete, pattern, handler)
     }
 
     /// Answers every method of this path that no other route answers.
     #[must_use]
+    #[track_caller]
     pub fn any(mut self, pattern: &str, handler: impl Handler) -> Router {
         self.insert(None, pattern, Arc::new(handler));
         self
@@ -178,6 +185,7 @@ impl Router {
     /// If the pattern is malformed or is there already. Routes are part of the program: a mistake in them shows when
     /// it starts, not when a client finds it.
     #[must_use]
+    #[track_caller]
     pub fn route(mut self, method: Method<'static>, pattern: &str, handler: impl Handler) -> Router {
         self.insert(Some(method), pattern, Arc::new(handler));
         self
@@ -191,6 +199,7 @@ impl Router {
     /// # Panics
     /// As [`route`](Router::route).
     #[must_use]
+    #[track_caller]
     pub fn files(mut self, prefix: &str, root: impl AsRef<Path>) -> Router {
         match Files::open(root) {
             Ok(files) => self.mount(prefix, files),
@@ -214,6 +223,7 @@ impl Router {
     /// # Panics
     /// As [`route`](Router::route).
     #[must_use]
+    #[track_caller]
     pub fn nest(mut self, prefix: &str, router: Router) -> Router {
         check_prefix(prefix);
         for route in router.endpoints.into_iter().flat_map(|endpoint| endpoint.routes) {
@@ -240,6 +250,7 @@ impl Router {
     /// # Panics
     /// As [`route`](Router::route).
     #[must_use]
+    #[track_caller]
     pub fn merge(self, router: Router) -> Router {
         self.nest("/", router)
     }
@@ -262,6 +273,7 @@ impl Router {
     /// # Panics
     /// As [`route`](Router::route), and if the prefix has parameters.
     #[must_use]
+    #[track_caller]
     pub fn mount(mut self, prefix: &str, handler: impl Handler) -> Router {
         check_prefix(prefix);
         check_mount(prefix);
@@ -302,6 +314,7 @@ impl Router {
     /// # Panics
     /// If there is one already.
     #[must_use]
+    #[track_caller]
     pub fn fallback(mut self, handler: impl Handler) -> Router {
         self.insert_fallback(Fallback { prefix: "", when: When::NoPattern, handler: Arc::new(handler) });
         self
@@ -313,17 +326,20 @@ impl Router {
     /// # Panics
     /// If there is one already.
     #[must_use]
+    #[track_caller]
     pub fn method_not_allowed(mut self, handler: impl Handler) -> Router {
         self.insert_fallback(Fallback { prefix: "", when: When::OtherMethod, handler: Arc::new(handler) });
         self
     }
 
+    #[track_caller]
     fn insert(&mut self, method: Option<Method<'static>>, pattern: &str, handler: Arc<dyn Handler>) {
         let pattern = pattern::intern(pattern);
         assert!(!pattern.contains("{...}"), "route {pattern:?} has a malformed parameter");
         self.insert_route(Route { method, handler, pattern, kind: kind_of(pattern) });
     }
 
+    #[track_caller]
     fn insert_route(&mut self, route: Route) {
         let pattern = route.pattern;
         let mut node = &mut self.root;
@@ -356,6 +372,7 @@ impl Router {
         endpoint.routes.insert(place, route);
     }
 
+    #[track_caller]
     fn insert_fallback(&mut self, fallback: Fallback) {
         let is_same = |known: &Fallback| known.prefix == fallback.prefix && known.when == fallback.when;
         assert!(!self.fallbacks.iter().any(is_same), "there are two fallbacks below {:?}", fallback.prefix);
@@ -370,12 +387,14 @@ fn kind_of(pattern: &str) -> Kind {
     if pattern.contains('{') { Kind::WithParams } else { Kind::Plain }
 }
 
+#[track_caller]
 fn check_prefix(prefix: &str) {
     assert!(prefix.starts_with('/'), "prefix {prefix:?} does not begin with a slash");
     assert!(!prefix.contains("...}"), "prefix {prefix:?} has a {{...}}");
 }
 
 /// A router in a mount keeps its own parameters only.
+#[track_caller]
 fn check_mount(prefix: &str) {
     assert!(!prefix.contains('{'), "mount {prefix:?} has a parameter");
 }

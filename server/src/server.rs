@@ -205,6 +205,7 @@ impl Server {
         if !is_field_value(self.settings.server_name.as_bytes()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the server name is no field value"));
         }
+        self.settings.check()?;
         handler.prepare()?;
         if bast::is_green() {
             return self.serve_here(Box::new(handler));
@@ -222,7 +223,9 @@ impl Server {
         let had_predecessor = predecessor.is_some();
         if let Some(bytes) = settings.stack_bytes {
             // The runtime knows which sizes there are. Without this, no connection could be served and only the log knew.
-            Builder::new().stack_size(bytes).spawn(|| {})?;
+            let of_the_field =
+                |error: io::Error| io::Error::new(error.kind(), format!("settings: stack_bytes: {error}"));
+            Builder::new().stack_size(bytes).spawn(|| {}).map_err(of_the_field)?;
         }
         let runtime = bast::Handle::current();
         let shared = Arc::new(Shared {

@@ -1,6 +1,7 @@
 //! How a server is set up; every default is meant for production.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::time::Duration;
 
 use crate::hooks::Hooks;
@@ -50,6 +51,37 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Refuses what makes no sense, by the name of its field.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.fault().map_or(Ok(()), |fault| {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, format!("settings: {fault}")))
+        })
+    }
+
+    fn fault(&self) -> Option<String> {
+        if self.workers == Some(0) {
+            return Some("workers is 0: at least 1 is needed".to_owned());
+        }
+        if self.stack_bytes == Some(0) {
+            return Some("stack_bytes is 0".to_owned());
+        }
+        let times = &self.time_limits;
+        let time_limits = [
+            ("head", Some(times.head)),
+            ("keep_alive_idle", Some(times.keep_alive_idle)),
+            ("body", Some(times.body)),
+            ("write", Some(times.write)),
+            ("handler", times.handler),
+            ("linger", Some(times.linger)),
+        ];
+        if let Some((field, _)) =
+            time_limits.iter().find(|(_, limit)| limit.is_some_and(|limit| limit.is_zero()))
+        {
+            return Some(format!("time_limits.{field} is zero: nothing could be done within it"));
+        }
+        self.limits.check().err()
+    }
+
     /// The `Server` line of every response, or nothing.
     pub(crate) fn server_line(&self) -> Box<[u8]> {
         match self.server_name {
@@ -72,6 +104,53 @@ impl Default for Settings {
             proxy_protocol: None,
             hooks: Hooks::default(),
             metrics: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of the settings with this change.
+    fn said(change: impl FnOnce(&mut Settings)) -> String {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings.check().expect_err("settings that make no sense").to_string()
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_by_the_name_of_the_field() {
+        Settings::default().check().expect("the defaults make sense");
+        for (said, field) in [
+            (said(|it| it.workers = Some(0)), "settings: workers is 0"),
+            (said(|it| it.stack_bytes = Some(0)), "settings: stack_bytes is 0"),
+            (said(|it| it.limits.head_bytes_max = 10), "settings: limits.head_bytes_max is 10: at least 16"),
+            (said(|it| it.limits.request_line_bytes_max = 0), "settings: limits.request_line_bytes_max is 0"),
+            (said(|it| it.limits.fields_max = 0), "settings: limits.fields_max is 0"),
+            (
+                said(|it| it.limits.requests_per_connection_max = 0),
+                "settings: limits.requests_per_connection_max is 0",
+            ),
+            (said(|it| it.limits.connections_max = 0), "settings: limits.connections_max is 0"),
+            (
+                said(|it| it.limits.connections_per_address_max = 0),
+                "settings: limits.connections_per_address_max is 0",
+            ),
+            (said(|it| it.time_limits.head = Duration::ZERO), "settings: time_limits.head is zero"),
+            (
+                said(|it| it.time_limits.keep_alive_idle = Duration::ZERO),
+                "settings: time_limits.keep_alive_idle is zero",
+            ),
+            (said(|it| it.time_limits.body = Duration::ZERO), "settings: time_limits.body is zero"),
+            (said(|it| it.time_limits.write = Duration::ZERO), "settings: time_limits.write is zero"),
+            (
+                said(|it| it.time_limits.handler = Some(Duration::ZERO)),
+                "settings: time_limits.handler is zero",
+            ),
+            (said(|it| it.time_limits.linger = Duration::ZERO), "settings: time_limits.linger is zero"),
+        ] {
+            assert!(said.starts_with(field), "{field}: {said}");
         }
     }
 }

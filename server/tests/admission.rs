@@ -59,7 +59,8 @@ fn beyond_the_limit_clients_are_told_and_when_one_has_left_another_is_let_in() {
 
 #[test]
 fn a_client_that_is_turned_away_in_the_middle_of_a_large_request_can_read_why() {
-    let server = start(limited(Limits { connections_max: 0, ..Limits::default() }), hello);
+    let server = start(limited(Limits { connections_max: 1, ..Limits::default() }), hello);
+    let _inside = until_served(&server);
     for _ in 0..20 {
         let mut client = server.connect();
         // Half before the answer and half after it, less than what the sockets take unread.

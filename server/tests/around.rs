@@ -6,8 +6,8 @@ mod support;
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
-use bast_server::middleware::{AccessLog, Compress};
-use bast_server::{FaultKind, Handler, Hooks, Next, Request, Response, Router, Settings, Status};
+use bast_server::middleware::{AccessLog, Compress, RequestIds};
+use bast_server::{Error, FaultKind, Handler, Hooks, Next, Request, Response, Router, Settings, Status};
 
 use support::{DEADLINE, settings, start};
 
@@ -62,6 +62,39 @@ fn the_log_line_of_a_panic_names_request_route_peer_and_place() {
     let asks = std::env::var("RUST_BACKTRACE").is_ok_and(|value| value != "0");
     let asks = std::env::var("RUST_LIB_BACKTRACE").map_or(asks, |value| value != "0");
     assert_eq!(logged.contains("the_log_line_of_a_panic"), asks, "the stack: {logged}");
+}
+
+#[test]
+fn the_log_line_of_an_error_names_its_request_once_whatever_middleware_makes_of_it() {
+    install_logger();
+    let fail = |_: &mut Request| Err::<(), _>(io::Error::other("the disk\u{1b}[31m is gone"));
+    let hide = |request: &mut Request, next: Next| match next.run(request).status() {
+        Status::INTERNAL_SERVER_ERROR => Response::text("later").with_status(Status::SERVICE_UNAVAILABLE),
+        _ => Response::text("well"),
+    };
+    let app = Router::new()
+        .get("/seen/{id}", fail)
+        .get("/hidden/{id}", fail.with(hide))
+        .get("/missed", |_: &mut Request| Err::<(), _>(Error::not_found()));
+    let server = start(settings(), app.with(RequestIds::new().trust_incoming()));
+    let mut client = server.connect();
+    let peer = client.stream.local_addr().expect("an address");
+    for (path, code) in [("/seen/e1", 500), ("/hidden/e2", 503), ("/missed", 404)] {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: id-of{path}\r\n\r\n"));
+        assert_eq!(client.answer().code, code, "{path}");
+    }
+    let lines = LINES.lock().expect("no panic");
+    for (path, route) in [("/seen/e1", "/seen/{id}"), ("/hidden/e2", "/hidden/{id}")] {
+        let of: Vec<_> = lines.iter().filter(|line| line.contains(path)).collect();
+        assert_eq!(of.len(), 1, "{lines:?}");
+        let expected = format!(
+            "ERROR GET {path:?} from {peer}, route {route:?}, id \"id-of{path}\": \
+            handler failed: 500 Internal Server Error: the disk\\u{{1b}}[31m is gone"
+        );
+        assert_eq!(of[0], &expected);
+    }
+    assert!(!lines.iter().any(|line| line.contains("/missed") || line.contains("404")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("replaced")), "{lines:?}");
 }
 
 #[test]

@@ -360,3 +360,17 @@ fn a_successor_serves_whatever_becomes_of_the_path_once_the_server_before_was_to
         next.join().expect("it does not panic").expect("it drains");
     }
 }
+
+#[test]
+fn a_server_does_not_begin_with_settings_that_make_no_sense() {
+    let limits = Limits { head_bytes_max: 10, ..Limits::default() };
+    let server =
+        Server::bind("127.0.0.1:0").expect("a port").settings(Settings { limits, ..Settings::default() });
+    let error = server.serve(|_: &mut Request| "x").expect_err("no request could be answered");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("limits.head_bytes_max is 10"), "{error}");
+    let settings = Settings { stack_bytes: Some(1 << 50), handle_signals: false, ..Settings::default() };
+    let server = Server::bind("127.0.0.1:0").expect("a port").settings(settings);
+    let error = server.serve(|_: &mut Request| "x").expect_err("there is no such stack");
+    assert!(error.to_string().starts_with("settings: stack_bytes: "), "{error}");
+}

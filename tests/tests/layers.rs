@@ -79,8 +79,8 @@ const SERVER: &[&[&str]] = &[
     &["file::entry"],
     &["file::cache"],
     &["file::root"],
-    &["response"],
-    &["error"],
+    // A response keeps the error that it was made from.
+    &["response", "error"],
     &["request"],
     &["cookie", "extract", "html"],
     &["sse"],

@@ -112,6 +112,7 @@ macro_rules! __html {
     };
     // A few forms that are whole in one step.
     (@items $page:ident [$($before:tt)*] $behind:tt $name:ident { $($text:literal)* } $($rest:tt)*) => {
+        $crate::__html!(@braces ($name));
         $crate::__html!(@items $page
             [$($before)* "<", stringify!($name), ">", $($text,)* "</", stringify!($name), ">",] $behind $($rest)*);
     };
@@ -131,6 +132,28 @@ macro_rules! __html {
         $crate::__html!(@attributes $page [$($before)* "<", stringify!($name),] $behind
             ($name) (stringify!($name),) $($rest)*);
     };
+    (@items $page:ident $before:tt $behind:tt $unexpected:tt $($rest:tt)*) => {
+        compile_error!(concat!("no item begins with `", stringify!($unexpected),
+            "`: an element is written `p { .. }`, a text \"..\", and a value in parentheses"))
+    };
+    // Elements that never have content (HTML, "Void elements") have no end tag.
+    (@braces (area)) => { $crate::__html!(@void area) };
+    (@braces (base)) => { $crate::__html!(@void base) };
+    (@braces (br)) => { $crate::__html!(@void br) };
+    (@braces (col)) => { $crate::__html!(@void col) };
+    (@braces (embed)) => { $crate::__html!(@void embed) };
+    (@braces (hr)) => { $crate::__html!(@void hr) };
+    (@braces (img)) => { $crate::__html!(@void img) };
+    (@braces (input)) => { $crate::__html!(@void input) };
+    (@braces (link)) => { $crate::__html!(@void link) };
+    (@braces (meta)) => { $crate::__html!(@void meta) };
+    (@braces (source)) => { $crate::__html!(@void source) };
+    (@braces (track)) => { $crate::__html!(@void track) };
+    (@braces (wbr)) => { $crate::__html!(@void wbr) };
+    (@braces $other:tt) => {};
+    (@void $name:ident) => {
+        compile_error!(concat!("the element `", stringify!($name), "` has no content: it ends with `;`, not with `{ .. }`"))
+    };
 
     // The end of a tag.
     (@attributes $page:ident [$($before:tt)*] $behind:tt $element:tt $name:tt ; $($rest:tt)*) => {
@@ -146,9 +169,11 @@ macro_rules! __html {
     };
     // The last item of a list: what closes the list is behind this, too.
     (@attributes $page:ident [$($before:tt)*] [$($behind:tt)*] $element:tt ($($name:tt)*) { $($items:tt)* }) => {
+        $crate::__html!(@braces $element);
         $crate::__html!(@items $page [$($before)* ">",] ["</", $($name)* ">", $($behind)*] $($items)*);
     };
     (@attributes $page:ident [$($before:tt)*] $behind:tt $element:tt ($($name:tt)*) { $($items:tt)* } $($rest:tt)*) => {
+        $crate::__html!(@braces $element);
         { $crate::__html!(@items $page [$($before)* ">",] ["</", $($name)* ">",] $($items)*); }
         $crate::__html!(@items $page [] $behind $($rest)*);
     };
@@ -158,6 +183,14 @@ macro_rules! __html {
     };
     (@attributes $page:ident $before:tt $behind:tt $element:tt $name:tt $attribute:literal $($rest:tt)*) => {
         $crate::__html!(@value $page $before $behind $element $name ($attribute,) $($rest)*);
+    };
+    (@attributes $page:ident $before:tt $behind:tt $element:tt ($($name:tt)*)) => {
+        compile_error!(concat!("the element `", $($name)* "` is not closed: behind it and its attributes stands `{ .. }`, or `;` if it \
+            has no content (a value is written in parentheses)"))
+    };
+    (@attributes $page:ident $before:tt $behind:tt $element:tt ($($name:tt)*) $unexpected:tt $($rest:tt)*) => {
+        compile_error!(concat!("the element `", $($name)* "` is followed by `", stringify!($unexpected),
+            "`: behind it and its attributes stands `{ .. }`, or `;` if it has no content"))
     };
     (@value $page:ident $before:tt $behind:tt $element:tt $name:tt ($($attribute:tt)*) - $more:ident $($rest:tt)*) => {
         $crate::__html!(@value $page $before $behind $element $name ($($attribute)* "-", stringify!($more),) $($rest)*);
@@ -194,6 +227,10 @@ macro_rules! __html {
         }
         $crate::__html!(@attributes $page [] $behind $element $name $($rest)*);
     };
+    (@value $page:ident $before:tt $behind:tt $element:tt ($($name:tt)*) ($($attribute:tt)*) = $($rest:tt)*) => {
+        compile_error!(concat!("the attribute `", $($attribute)* "` of the element `", $($name)*
+            "` lacks its value: a literal, (value), or [option]"))
+    };
     (@value $page:ident [$($before:tt)*] $behind:tt $element:tt $name:tt ($($attribute:tt)*) $($rest:tt)*) => {
         $crate::__html!(@attributes $page [$($before)* " ", $($attribute)*] $behind $element $name $($rest)*);
     };
@@ -215,6 +252,10 @@ macro_rules! __html {
         $crate::__html!(@write $page $before);
         $crate::html::trusted($page, &$value);
         $crate::__html!(@script $page [] $($rest)*);
+    };
+    (@script $page:ident $before:tt $unexpected:tt $($rest:tt)*) => {
+        compile_error!(concat!("`", stringify!($unexpected),
+            "` in a script or style: code is written as string literals and as (Raw(value))"))
     };
 }
 
@@ -250,6 +291,39 @@ macro_rules! __html {
 /// ```compile_fail
 /// let text = "x";
 /// let _ = bast_server::html! { if text.is_empty() { p {} } };
+/// ```
+/// An element is closed, a value has its parentheses, and a void element no content:
+/// ```
+/// let a = "x";
+/// let _ = bast_server::html! { p { (a) } p { input type="text" value=(a); } br; my-br { "x" } };
+/// ```
+/// ```compile_fail
+/// let a = "x";
+/// let _ = bast_server::html! { p { a } };
+/// ```
+/// ```compile_fail
+/// let a = "x";
+/// let _ = bast_server::html! { p { input type="text" value=(a) } };
+/// ```
+/// ```compile_fail
+/// let a = "x";
+/// let _ = bast_server::html! { p (a) };
+/// ```
+/// ```compile_fail
+/// let a = "x";
+/// let _ = bast_server::html! { p title=a {} };
+/// ```
+/// ```compile_fail
+/// let _ = bast_server::html! { br {} };
+/// ```
+/// ```compile_fail
+/// let _ = bast_server::html! { div { img src="x" { "text" } } };
+/// ```
+/// ```compile_fail
+/// let _ = bast_server::html! { { "text" } };
+/// ```
+/// ```compile_fail
+/// let _ = bast_server::html! { script { alert(1) } };
 /// ```
 #[doc(hidden)]
 pub fn trusted<T: AsRef<str>>(page: &mut Html, code: &Raw<T>) {

@@ -41,7 +41,7 @@
 //! | | is | |
 //! |---|---|---|
 //! | `p class="x" { … }` | `<p class="x">…</p>` | an element; a name with hyphens is written as it is |
-//! | `br;` `img src="x";` | `<br>` `<img src="x">` | an element without an end |
+//! | `br;` `img src="x";` | `<br>` `<img src="x">` | an element without an end; the void elements of HTML (`br`, `input`, …) have only this form |
 //! | `"text"` | `text` | HTML of the program's own: **copied as it is** |
 //! | `(value)` | | a value, escaped: strings, numbers, [`Html`], options, all that is [`Render`] |
 //! | `href=(value)` | `href="…"` | an attribute with a value, escaped and quoted |

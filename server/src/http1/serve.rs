@@ -37,7 +37,7 @@ use crate::http1::stream::BodyWriter;
 use crate::http1::wire::{HELD_BYTES_MAX, Loan, Wire};
 use crate::limits::Limits;
 use crate::message::{Method, Status, Version, list};
-use crate::middleware::{log_panic, panic_message};
+use crate::middleware::{Described, log_panic, panic_message};
 use crate::printable::Printable;
 use crate::request::Request;
 use crate::response::{Body, Bytes, FilePart, IntoResponse as _, Response, StreamBody};
@@ -374,6 +374,9 @@ fn call<'s>(
             *slot = Some(Error::from(elapsed).into_response());
         }
     }));
+    if let Some(response) = slot {
+        response.log_cause(&Described(request));
+    }
     if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
         log_failure(wire, request, outcome, slot.as_ref());
         *slot = Some(internal_error());

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 
-use super::{Middleware, Next};
+use super::{Middleware, Next, RequestId};
 use crate::message::Status;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -81,7 +81,27 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// Says in the log that the handler of this request, or the producer of its response's body, panicked: which request, whose, and where the panic began, with the
+/// Which request it is that a line of the log is about: what it asks for, whose it is, and its [`RequestId`] if it has one.
+pub(crate) struct Described<'a, 'r>(pub(crate) &'a Request<'r>);
+
+impl fmt::Display for Described<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Described(request) = self;
+        write!(f, "{} {:?} from ", request.method(), request.path())?;
+        match request.peer() {
+            Some(peer) => peer.fmt(f)?,
+            None => f.write_str("nobody")?,
+        }
+        write!(f, ", route {:?}", request.route().unwrap_or("none"))?;
+        match request.extensions().get::<RequestId>() {
+            Some(id) => write!(f, ", id {:?}", id.as_str()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Says in the log that the handler of this request, or the producer of its response's body, panicked: which request, whose, and
+/// where the panic began, with the
 /// stack where `RUST_BACKTRACE` asks for one.
 #[cold]
 pub(crate) fn log_panic(request: &Request<'_>, payload: &(dyn Any + Send)) {
@@ -90,12 +110,9 @@ pub(crate) fn log_panic(request: &Request<'_>, payload: &(dyn Any + Send)) {
         Some(place) => (place.location(), place.backtrace().unwrap_or_default()),
         None => ("an unknown place", ""),
     };
-    let peer = request.peer().map_or_else(|| "nobody".to_owned(), |peer| peer.to_string());
     log::error!(
-        "{} {:?} from {peer}, route {:?}: handler panicked at {location}: {:?}{}{stack}",
-        request.method(),
-        request.path(),
-        request.route().unwrap_or("none"),
+        "{}: handler panicked at {location}: {:?}{}{stack}",
+        Described(request),
         panic_message(payload),
         if stack.is_empty() { "" } else { "\n" },
     );

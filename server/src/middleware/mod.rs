@@ -9,10 +9,11 @@
 //! | [`Compress`] | content codings, as far as the client takes them |
 //! | [`BodyLimit`] | another limit for request bodies |
 //! | [`Timeout`] | 503 after some time |
+//! | [`Errors`] | one form for all errors |
 //! | [`CatchPanic`] | a page of the program's own for its panics |
 //!
 //! What is added last is outermost. A sensible order, from the inside: what belongs to routes (authentication, body limits),
-//! `CatchPanic`, `Timeout`, `Compress`, `Cors`, `RequestIds`, `AccessLog`.
+//! `CatchPanic`, `Timeout`, `Errors`, `Compress`, `Cors`, `RequestIds`, `AccessLog`.
 //!
 //! ```
 //! use bast_server::middleware::{AccessLog, BasicAuth, BodyLimit, Cors, RequestIds};
@@ -39,6 +40,7 @@ mod catch_panic;
 #[cfg(feature = "gzip")]
 mod compress;
 mod cors;
+mod errors;
 mod request_id;
 mod timeout;
 
@@ -50,10 +52,11 @@ pub use access_log::{AccessLog, LogFile};
 pub use auth::{BasicAuth, BearerAuth, User, Verdict, is_same_secret};
 pub use body_limit::BodyLimit;
 pub use catch_panic::CatchPanic;
-pub(crate) use catch_panic::{log_panic, panic_message};
+pub(crate) use catch_panic::{Described, log_panic, panic_message};
 #[cfg(feature = "gzip")]
 pub use compress::{Compress, Effort};
 pub use cors::Cors;
+pub use errors::{ErrorView, Errors};
 pub use request_id::{RequestId, RequestIds};
 pub use timeout::Timeout;
 
@@ -120,7 +123,10 @@ pub struct Next<'h> {
 impl Next<'_> {
     /// Goes on inwards.
     pub fn run(self, request: &mut Request<'_>) -> Response {
-        self.handler.handle(request)
+        let mut response = self.handler.handle(request);
+        // The middleware may replace it, and then nobody further out would know what failed.
+        response.log_cause(&Described(request));
+        response
     }
 }
 

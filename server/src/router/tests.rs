@@ -237,3 +237,26 @@ fn files_can_be_nested_and_their_root_is_moved_behind_its_slash() {
     assert_eq!(ask(app(), "GET", "/in/static/b.txt").0, 404);
     std::fs::remove_dir_all(&directory).expect("removed");
 }
+
+#[test]
+fn a_mistake_in_a_route_is_shown_at_the_line_of_the_program() {
+    bast::run(|| {
+        let first = line!() + 2;
+        let mistakes: [fn() -> Router; 5] = [
+            || Router::new().get("/n/:id", seen),
+            || Router::new().nest("/{rest...}", Router::new()),
+            || Router::new().mount("/{id}", seen),
+            || Router::new().get("/", seen).get("/", seen),
+            || Router::new().fallback(seen).fallback(seen),
+        ];
+        for (line, mistake) in (first..).zip(mistakes) {
+            assert!(bast::catch_unwind(mistake).is_err(), "{line}");
+            let place = bast::take_panic_place().expect("there was a panic");
+            assert!(
+                place.location().starts_with(&format!("{}:{line}:", file!())),
+                "{line}: {}",
+                place.location()
+            );
+        }
+    });
+}
