@@ -80,7 +80,7 @@ fn the_log_line_of_an_error_names_its_request_once_whatever_middleware_makes_of_
     let mut client = server.connect();
     let peer = client.stream.local_addr().expect("an address");
     for (path, code) in [("/seen/e1", 500), ("/hidden/e2", 503), ("/missed", 404)] {
-        client.send(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: id-of{path}\r\n\r\n"));
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Request-Id: id-of{path}\r\n\r\n"));
         assert_eq!(client.answer().code, code, "{path}");
     }
     let lines = LINES.lock().expect("no panic");
