@@ -406,7 +406,7 @@ mod tests {
                 format!("{:?}", request.cookies().collect::<Vec<_>>())
             });
             let request =
-                fields.iter().fold(client.get("/"), |request, field| request.header("Cookie", field));
+                fields.iter().fold(client.get("/"), |request, field| request.added_header("Cookie", field));
             assert_eq!(request.send().text(), expected, "{fields:?}");
         }
     }

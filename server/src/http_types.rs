@@ -222,7 +222,7 @@ mod tests {
         let request = client
             .request(Method::Other("PURGE"), "/a%20b?c=d")
             .header("X-Many", "1")
-            .header("x-many", b"\xff");
+            .added_header("x-many", b"\xff");
         let response = request.chunks(["bo", "dy"]).send();
         assert_eq!(response.status(), Status::CREATED);
         assert_eq!(response.text(), r#"PURGE /a%20b?c=d HTTP/1.1 ["1", "\xff"] "body""#);

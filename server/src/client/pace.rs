@@ -58,7 +58,8 @@ mod tests {
             (0, second, 0, false),
             (120, second / 2, 240, false),
             (119, second / 2, 240, true),
-            (u64::MAX, Duration::MAX, u32::MAX, false),
+            (u64::MAX, second, u32::MAX, false),
+            (u64::MAX, Duration::MAX, u32::MAX, true),
             (0, Duration::MAX, u32::MAX, true),
         ] {
             assert_eq!(is_below(bytes, time, min), below, "{bytes} {time:?} {min}");
