@@ -513,7 +513,8 @@ fn the_halves_of_an_upgraded_stream_are_used_by_two_threads_at_once() {
 /// A timeout ends writes in the middle of a record. What was written is what writes said, no byte more or less.
 #[test]
 fn a_write_that_is_interrupted_is_neither_lost_nor_repeated() {
-    const BYTES: usize = 4 << 20;
+    // More than a socket holds on both sides.
+    const BYTES: usize = 24 << 20;
     let (interruptions, count) = mpsc::channel();
     let interruptions = Mutex::new(interruptions);
     let server = start(settings(), move |_: &mut Request<'_>| {
