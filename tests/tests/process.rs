@@ -184,7 +184,8 @@ fn a_killed_waiter_leaves_a_running_process_that_becomes_no_zombie() {
         until_blocked(1, waits);
         waiter.thread().kill();
         assert!(waiter.join().unwrap_err().is_killed());
-        assert!(matches!(state(pid), Some('R' | 'S')), "it was dropped, and runs on");
+        // It may be reading its program from the disk still.
+        assert!(matches!(state(pid), Some('R' | 'S' | 'D')), "it was dropped, and runs on");
         drop(stdin);
         until(|| matches!(state(pid), Some('Z') | None));
         // Whoever has to do with processes next.
