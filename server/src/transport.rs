@@ -218,7 +218,10 @@ impl Transport {
             #[cfg(feature = "tls")]
             Transport::Tls(tls) => tls.farewell(),
             #[cfg(any(test, feature = "testing"))]
-            Transport::Twin(_) => Ok(()),
+            Transport::Twin(twin) => {
+                twin.farewell();
+                Ok(())
+            }
         }
     }
 

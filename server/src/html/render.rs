@@ -109,8 +109,7 @@ macro_rules! integers {
     ($($type:ty)*) => {
         $(text! {
             $type: |number, page| {
-                #[allow(unused_comparisons, clippy::absurd_extreme_comparisons, reason = "some are unsigned")]
-                if *number < 0 {
+                if number.cmp(&0).is_lt() {
                     page.push_raw("-");
                 }
                 #[allow(clippy::cast_lossless, reason = "it is nothing else for usize")]

@@ -141,9 +141,12 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     farewell(wire);
 }
 
-/// The connection ends, and nothing is missing. A client that is gone does not hear it.
+/// The connection ends, and nothing is missing. A client that is gone does not hear it; one that did not take all it was sent is not
+/// told that this was all.
 fn farewell(wire: &Wire) {
-    let _ = wire.activity().transport().farewell();
+    if !wire.has_failed() {
+        let _ = wire.activity().transport().farewell();
+    }
 }
 
 /// Serves a connection that does not speak what it must: one answer, then the end.

@@ -38,8 +38,10 @@ pub(crate) struct Twin {
     expired: Cell<bool>,
     /// So much of the output was not acknowledged by the client.
     unacknowledged: Cell<usize>,
-    /// How many bytes one write takes at most; 0 is any number.
-    room: Cell<usize>,
+    /// How many bytes one write takes at most.
+    room: Cell<Option<usize>>,
+    /// The server said that nothing is missing.
+    said_farewell: Cell<bool>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -59,10 +61,15 @@ impl Twin {
         twin
     }
 
-    /// From now on a write takes so many bytes at most, as where the socket's buffer is nearly full.
+    /// From now on a write takes so many bytes at most, as where the socket's buffer is nearly full. With 0 writes fail.
     #[cfg(test)]
     pub(crate) fn narrow(&self, room: usize) {
-        self.room.set(room);
+        self.room.set(Some(room));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn said_farewell(&self) -> bool {
+        self.said_farewell.get()
     }
 
     /// Adds to what the client sends.
@@ -185,7 +192,7 @@ impl Twin {
     }
 
     pub(super) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> usize {
-        let room = if self.room.get() == 0 { usize::MAX } else { self.room.get() };
+        let room = self.room.get().unwrap_or(usize::MAX);
         let mut taken = Vec::new();
         for part in parts {
             taken.extend_from_slice(&part[..part.len().min(room - taken.len())]);
@@ -220,6 +227,10 @@ impl Twin {
 
     pub(super) fn unacknowledged(&self) -> usize {
         self.unacknowledged.get()
+    }
+
+    pub(super) fn farewell(&self) {
+        self.said_farewell.set(true);
     }
 
     pub(super) fn reset_on_close(&self) {

@@ -68,6 +68,21 @@ fn echo(request: &mut Request<'_>) -> Result<Vec<u8>, Error> {
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
+fn only_a_client_that_was_sent_all_is_told_that_this_was_all() {
+    let close = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for request in [GET, close] {
+        let twin = Twin::new(&[request]);
+        run(&twin, &service(hello));
+        assert!(twin.said_farewell());
+
+        let twin = Twin::new(&[request]);
+        twin.narrow(0);
+        run(&twin, &service(hello));
+        assert!(!twin.said_farewell(), "its answer could not be sent");
+    }
+}
+
+#[test]
 fn a_request_is_one_read_and_one_send() {
     let twin = Twin::new(&[GET]);
     run(&twin, &service(hello));
