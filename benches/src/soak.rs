@@ -126,11 +126,13 @@ struct Held {
 
 impl Held {
     fn by(server: &Running) -> io::Result<Held> {
+        // First, while there is no connection: that of the request below may or may not be gone when its answer is here.
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", server.pid()))?.count() as u64;
+        let memory = Footprint::of(server.pid())?;
         // Of the threads one is that of this request's connection.
         let list = probe::fetch(&Target::new(server.addr, "/threads"), true)?;
         let green_threads = list.body.windows(5).filter(|window| window == b"\"id\":").count() as u64;
-        let descriptors = fs::read_dir(format!("/proc/{}/fd", server.pid()))?.count() as u64;
-        Ok(Held { green_threads, descriptors, memory: Footprint::of(server.pid())? })
+        Ok(Held { green_threads, descriptors, memory })
     }
 }
 
@@ -224,7 +226,12 @@ const KINDS: [Kind; 13] = [
         stream.write_all(&GET.repeat(8))?;
         stream.wait_readable()
     }),
-    bad("gone_while_handled", |mut stream| stream.write_all(b"GET /sleep?ms=30 HTTP/1.1\r\nHost: a\r\n\r\n")),
+    bad("gone_while_handled", |mut stream| {
+        stream.write_all(b"GET /sleep?ms=30 HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        // Else it would be gone before it is handled, and thousands more each second.
+        bast::sleep(Duration::from_millis(10));
+        Ok(())
+    }),
     bad("garbage", |mut stream| {
         stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not HTTP\r\n\r\n")?;
         until_closed(&mut stream)
