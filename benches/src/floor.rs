@@ -68,6 +68,9 @@ struct Floor {
     output: Vec<u8>,
 }
 
+/// What this loop remembers of a connection, in bytes.
+pub const CONNECTION_BYTES: usize = size_of::<Option<Connection>>();
+
 struct Connection {
     fd: OwnedFd,
     /// Tells this connection from later ones of the same descriptor number.
