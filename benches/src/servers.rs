@@ -17,10 +17,11 @@ use bast_examples::demo::{self, Burns};
 use bast_server::{Limits, Server, Settings, TimeLimits};
 
 use crate::answer::Answer;
+use crate::memory::Footprint;
 use crate::mode::Mode;
 use crate::procstat::CpuTime;
 use crate::url::Target;
-use crate::{floor, green_threads, os_threads, probe, procstat, sys};
+use crate::{accepting, floor, green_threads, os_threads, probe, procstat, sys};
 
 /// A server that does not listen by then will not.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -32,11 +33,19 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Events that the log of `bast-logged` keeps: its memory is then a megabyte and a half.
 const LOG_EVENTS: usize = 1 << 16;
 
+/// The roles that answer what another server answers.
+const REFERENCES: [&str; 7] = ["floor", "threads", "green", "queue", "queue-os", "leaders", "leaders-os"];
+
+/// Longer than any bench.
+const IDLE_MAX: Duration = Duration::from_secs(3600);
+
 /// A server's name and how to start it.
 #[derive(Clone, Debug)]
 pub struct ServerUnderTest {
     /// What the figures call it.
     pub name: String,
+    /// Cores to use, where they are its own affair.
+    pub workers: Option<usize>,
     launch: Launch,
 }
 
@@ -78,6 +87,12 @@ pub fn servers() -> Vec<ServerUnderTest> {
             serve_with(args, Settings { time_limits, ..Settings::default() })
         }),
         ServerUnderTest::role("bast-unlimited", |args| serve_with(args, unlimited())),
+        // For thousands of clients that all come from the loopback address and then do nothing.
+        ServerUnderTest::role("bast-crowded", |args| {
+            let limits = Limits { connections_per_address_max: usize::MAX, ..Limits::default() };
+            let time_limits = TimeLimits { keep_alive_idle: IDLE_MAX, ..TimeLimits::default() };
+            serve_with(args, Settings { limits, time_limits, ..Settings::default() })
+        }),
         ServerUnderTest::role("bast-logged", |args| {
             let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             let server = Server::bind(args.listen)?;
@@ -88,6 +103,16 @@ pub fn servers() -> Vec<ServerUnderTest> {
         ServerUnderTest::role("threads", |args| os_threads::serve(args.listen, reference_answer(args)?)),
         ServerUnderTest::role("green", |args| {
             green_threads::serve(args.listen, args.workers, reference_answer(args)?)
+        }),
+        ServerUnderTest::role("queue", |args| {
+            accepting::queue_green(args.listen, args.workers, reference_answer(args)?)
+        }),
+        ServerUnderTest::role("queue-os", |args| accepting::queue_os(args.listen, reference_answer(args)?)),
+        ServerUnderTest::role("leaders", |args| {
+            accepting::leaders_green(args.listen, args.workers, reference_answer(args)?)
+        }),
+        ServerUnderTest::role("leaders-os", |args| {
+            accepting::leaders_os(args.listen, reference_answer(args)?)
         }),
     ]
 }
@@ -126,7 +151,7 @@ fn unlimited() -> Settings {
     }
 }
 
-/// The servers of these names, in their order. One that is named again is measured again, as `NAME-2`: how
+/// The servers of these names, in their order. `NAME@N` is the server with N cores. One that is named again is measured again, as `NAME-2`: how
 /// far a server is from itself is the noise of the bench.
 ///
 /// # Errors
@@ -135,8 +160,14 @@ pub fn named(names: &[String]) -> Result<Vec<ServerUnderTest>, String> {
     let known = servers();
     let mut found: Vec<ServerUnderTest> = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        let server = known.iter().find(|server| server.name == *name);
-        let mut server = server.ok_or_else(|| format!("no such server: {name}"))?.clone();
+        let no_such = || format!("no such server: {name}");
+        let (plain, workers) = match name.split_once('@') {
+            Some((plain, workers)) => (plain, Some(workers.parse().map_err(|_| no_such())?)),
+            None => (name.as_str(), None),
+        };
+        let server = known.iter().find(|server| server.name == plain);
+        let mut server = ServerUnderTest { workers, ..server.ok_or_else(no_such)?.clone() };
+        server.name.clone_from(name);
         let earlier = names[..index].iter().filter(|earlier| *earlier == name).count();
         if earlier > 0 {
             server.name = format!("{name}-{}", earlier + 1);
@@ -181,7 +212,7 @@ impl FromStr for ServerUnderTest {
         };
         let addr = addr.parse().map_err(|_| format!("a peer's address is IP:PORT, not '{addr}'"))?;
         let launch = Launch::Peer { addr, command: command.to_owned() };
-        Ok(ServerUnderTest { name: name.to_owned(), launch })
+        Ok(ServerUnderTest { name: name.to_owned(), workers: None, launch })
     }
 }
 
@@ -206,13 +237,13 @@ impl ServerUnderTest {
     /// This program again, told to be `role`; `serve` is what it then does, where [`serve_as`] is asked.
     #[must_use]
     pub fn role(role: &'static str, serve: fn(&RoleArgs) -> io::Result<()>) -> ServerUnderTest {
-        ServerUnderTest { name: role.to_owned(), launch: Launch::Role { role, serve } }
+        ServerUnderTest { name: role.to_owned(), workers: None, launch: Launch::Role { role, serve } }
     }
 
     /// Whether this is one of the servers that copy another's responses.
     #[must_use]
     pub fn is_reference(&self) -> bool {
-        matches!(self.launch, Launch::Role { role: "floor" | "threads" | "green", .. })
+        matches!(self.launch, Launch::Role { role, .. } if REFERENCES.contains(&role))
     }
 
     /// Whether this is somebody else's server.
@@ -226,6 +257,9 @@ impl ServerUnderTest {
     /// # Errors
     /// Where it cannot be started, ends, or does not listen in time.
     pub fn start(&self, setting: &Setting<'_>) -> io::Result<Running> {
+        let workers = self.workers.unwrap_or(setting.workers);
+        let cpus = &setting.cpus[..self.workers.unwrap_or(usize::MAX).min(setting.cpus.len())];
+        let setting = &Setting { workers, cpus, ..setting.clone() };
         let (addr, mut command) = match &self.launch {
             Launch::Role { role, .. } => {
                 let addr = free_address()?;
@@ -313,6 +347,15 @@ impl Running {
     /// Where one of them has ended.
     pub fn cpu_time(&self) -> io::Result<CpuTime> {
         CpuTime::of_tree(self.child.id())
+    }
+
+    /// The memory of it and its child processes, page tables included, in bytes.
+    ///
+    /// # Errors
+    /// Where one of them has ended.
+    pub fn footprint(&self) -> io::Result<u64> {
+        let pids = procstat::tree(self.child.id())?;
+        pids.into_iter().map(|pid| Footprint::of(pid).map(|found| found.total_bytes())).sum()
     }
 
     /// Asks the process at the end of the chain (the one that strace runs, say) to end, and waits until all
