@@ -11,14 +11,18 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::iter::repeat_n;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::args::{number, positive};
 use crate::mode::Mode;
 use crate::program::Common;
 use crate::report::{self, Figure, median};
 use crate::rounds::{Bench, Plan, Sample};
-use crate::servers::{self, RoleArgs};
+use crate::servers::{self, RoleArgs, Running};
 use crate::{machine, procstat, sys};
 
 /// What `--help` prints.
@@ -42,7 +46,7 @@ A line is: name, median, unit (least [quartile..quartile] most).
 
 const SERVERS: [&str; 8] =
     ["floor", "bast", "green", "threads", "queue", "queue-os", "leaders", "leaders-os"];
-/// The server of the part `idle`: it allows one address as many connections as there are.
+/// The server of the part `idle`: its limit on idle connections is longer than the bench.
 const CROWDED: &str = "bast-crowded";
 
 /// Connections at a time.
@@ -199,8 +203,7 @@ fn measure_part(
     };
     let mut bench = Bench::start(&plan, &[])?;
     let crowded = servers.len() - 1;
-    let idlers = (0..idle).map(|_| TcpStream::connect(bench.address(crowded)));
-    let idlers: Vec<TcpStream> = idlers.collect::<io::Result<_>>()?;
+    let idlers = Idlers::open(bench.server(crowded), idle)?;
     let mut series: Vec<Vec<Sample>> = servers.iter().map(|_| Vec::new()).collect();
     if !options.common.smoke {
         for index in 0..series.len() {
@@ -225,9 +228,65 @@ fn measure_part(
             assert_eq!(ok + outcome.failed, connects, "accept: a connection without an answer, or with two");
         }
     }
-    drop(idlers);
+    idlers.check(bench.server(crowded))?;
     let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
     Ok(figures(&format!("{part}.c{at_once}"), &names, &series))
+}
+
+/// Connections that do nothing.
+///
+/// They are from addresses of their own, each with a part of the ports that it could have: from the address of those that are
+/// measured they would take so many of its ports that the kernel of the client searches for milliseconds for one that is free.
+struct Idlers(Vec<OwnedFd>);
+
+/// Idle connections of one address.
+const PER_ADDRESS: usize = 5000;
+/// A server that has not accepted them by then does not.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+impl Idlers {
+    /// Opens so many and waits until the server has them all.
+    fn open(server: &Running, count: usize) -> io::Result<Idlers> {
+        let sources = (2..=u8::MAX).map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let sources = sources.flat_map(|source| repeat_n(source, PER_ADDRESS)).take(count);
+        let deadline = Instant::now() + PATIENCE;
+        let mut fds = Vec::with_capacity(count);
+        for source in sources {
+            fds.push(sys::connect_from(Some(source), server.addr)?);
+            // The queue of the listening socket is not to overflow.
+            while fds.len().is_multiple_of(QUEUED_MAX) && server.descriptors()? < fds.len() {
+                wait_until(deadline)?;
+            }
+        }
+        // It has some of its own besides, so that the last few may still be in the queue.
+        while server.descriptors()? < count {
+            wait_until(deadline)?;
+        }
+        Ok(Idlers(fds))
+    }
+
+    /// The server still has them.
+    fn check(self, server: &Running) -> io::Result<()> {
+        match server.descriptors()? >= self.0.len() {
+            true => Ok(()),
+            false => Err(io::Error::other("the server has closed idle connections")),
+        }
+    }
+}
+
+/// Less than listening sockets of ours keep waiting.
+const QUEUED_MAX: usize = 500;
+
+fn wait_until(deadline: Instant) -> io::Result<()> {
+    if Instant::now() > deadline {
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the server does not accept the idle connections",
+        ));
+    }
+    thread::sleep(LOOK_AGAIN);
+    Ok(())
 }
 
 fn figures(prefix: &str, names: &[String], series: &[Vec<Sample>]) -> Vec<Figure> {

@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -164,10 +163,10 @@ impl Bench {
         Ok(Bench { running: fitting, load, left_out })
     }
 
-    /// Where the server `index` listens.
+    /// The server `index`.
     #[must_use]
-    pub fn address(&self, index: usize) -> SocketAddr {
-        self.running[index].addr
+    pub fn server(&self, index: usize) -> &Running {
+        &self.running[index]
     }
 
     /// Sends `requests` to the server `index`.

@@ -4,6 +4,7 @@
 //! binary and callgrind can run the server alone; peers are any command.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -87,11 +88,10 @@ pub fn servers() -> Vec<ServerUnderTest> {
             serve_with(args, Settings { time_limits, ..Settings::default() })
         }),
         ServerUnderTest::role("bast-unlimited", |args| serve_with(args, unlimited())),
-        // For thousands of clients that all come from the loopback address and then do nothing.
+        // For clients that do nothing for longer than they usually may.
         ServerUnderTest::role("bast-crowded", |args| {
-            let limits = Limits { connections_per_address_max: usize::MAX, ..Limits::default() };
             let time_limits = TimeLimits { keep_alive_idle: IDLE_MAX, ..TimeLimits::default() };
-            serve_with(args, Settings { limits, time_limits, ..Settings::default() })
+            serve_with(args, Settings { time_limits, ..Settings::default() })
         }),
         ServerUnderTest::role("bast-logged", |args| {
             let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
@@ -356,6 +356,14 @@ impl Running {
     pub fn footprint(&self) -> io::Result<u64> {
         let pids = procstat::tree(self.child.id())?;
         pids.into_iter().map(|pid| Footprint::of(pid).map(|found| found.total_bytes())).sum()
+    }
+
+    /// How many descriptors the process that was started has open.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 
     /// Asks the process at the end of the chain (the one that strace runs, say) to end, and waits until all
