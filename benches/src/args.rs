@@ -67,8 +67,9 @@ cargo bench --bench http -- OPTIONS      (paths are relative to benches/)
 measuring
   --mode M[,M...]      workloads (keepalive,pipelined), or all
   --server S[,S...]    floor, bast, bast-limited, bast-unlimited, bast-crowded, bast-logged, threads, green, queue,
-                       queue-os, leaders, leaders-os: our servers, the first being what the others are compared
-                       with; one named twice shows the noise (floor,bast); NAME@N is one with N cores
+                       queue-os, leaders, leaders-os, floor-joined, floor-apart, floor-nagle: our servers, the
+                       first being what the others are compared with; one named twice shows the noise (floor,bast);
+                       NAME@N is one with N cores
   --scaling            bast with one core to all, instead: what each further core loses
   --peer 'NAME IP:PORT COMMAND'
                        another server, in the same rounds; {root} is the directory of the static files
@@ -85,6 +86,10 @@ measuring
 loading any server (weighttp's flags)
   --url URL [-n N] [-c N] [-t N] [-k] [--pipeline N] [--host NAME]
                        -k keeps connections; without it each request has its own
+
+seeing MSG_MORE: the head of a file and its body in one segment, in two, in two with Nagle's algorithm (40 ms)
+  --mode file-c1 -n 200 --rounds 5 --server floor-joined,floor-apart,floor-nagle,bast
+  scripts/packets URL  the segments of such a server, by tcpdump
 
 being a server, for a profiler
   --role S [--listen IP:PORT] [--workers N] [--mode M] [--root DIR] [--like IP:PORT]

@@ -18,6 +18,7 @@ use bast_examples::demo::{self, Burns};
 use bast_server::{Limits, Server, Settings, TimeLimits};
 
 use crate::answer::Answer;
+use crate::floor::Sending;
 use crate::memory::Footprint;
 use crate::mode::Mode;
 use crate::procstat::CpuTime;
@@ -35,7 +36,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const LOG_EVENTS: usize = 1 << 16;
 
 /// The roles that answer what another server answers.
-const REFERENCES: [&str; 7] = ["floor", "threads", "green", "queue", "queue-os", "leaders", "leaders-os"];
+const REFERENCES: [&str; 10] = [
+    "floor",
+    "floor-joined",
+    "floor-apart",
+    "floor-nagle",
+    "threads",
+    "green",
+    "queue",
+    "queue-os",
+    "leaders",
+    "leaders-os",
+];
 
 /// Longer than any bench.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
@@ -78,6 +90,9 @@ pub struct RoleArgs {
 pub fn servers() -> Vec<ServerUnderTest> {
     vec![
         ServerUnderTest::role("floor", |args| floor::serve(args.listen, reference_answer(args)?)),
+        ServerUnderTest::role("floor-joined", |args| send_file(args, Sending::Joined)),
+        ServerUnderTest::role("floor-apart", |args| send_file(args, Sending::Apart)),
+        ServerUnderTest::role("floor-nagle", |args| send_file(args, Sending::Nagle)),
         ServerUnderTest::role("bast", |args| {
             let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             Server::bind(args.listen)?.workers(args.workers).serve(app)
@@ -115,6 +130,10 @@ pub fn servers() -> Vec<ServerUnderTest> {
             accepting::leaders_os(args.listen, reference_answer(args)?)
         }),
     ]
+}
+
+fn send_file(args: &RoleArgs, sending: Sending) -> io::Result<()> {
+    floor::serve_file(args.listen, reference_answer(args)?, sending)
 }
 
 fn serve_with(args: &RoleArgs, settings: Settings) -> io::Result<()> {

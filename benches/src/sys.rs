@@ -109,14 +109,18 @@ impl Epoll {
 /// Those of `bind(2)`, `setsockopt(2)` and `listen(2)`.
 pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addr)?;
-    set_nodelay(listener.as_fd())?;
+    set_nodelay(listener.as_fd(), true)?;
     // SAFETY: no pointers; a second listen(2) on a listening socket only changes its backlog.
     unsafe { check(libc::listen(listener.as_raw_fd(), BACKLOG))? };
     Ok(listener)
 }
 
-fn set_nodelay(fd: BorrowedFd<'_>) -> io::Result<()> {
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
+/// Whether a socket sends small segments at once (TCP_NODELAY); else it waits with one while another is not acknowledged.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(on))
 }
 
 fn set_option(fd: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> io::Result<()> {
@@ -170,7 +174,7 @@ pub fn connect_from(source: Option<Ipv4Addr>, addr: SocketAddr) -> io::Result<Ow
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers; the descriptor returned is new, so nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(check(libc::socket(family, kind, 0))?) };
-    set_nodelay(fd.as_fd())?;
+    set_nodelay(fd.as_fd(), true)?;
     let raw = fd.as_raw_fd();
     if let Some(source) = source {
         set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
