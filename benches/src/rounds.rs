@@ -99,7 +99,7 @@ pub struct Series {
 pub struct Measured {
     /// In the order of the plan; the first is what the others are compared with.
     pub series: Vec<Series>,
-    /// Servers left out, and why.
+    /// Servers left out, or what is not known of them, and why.
     pub left_out: Vec<String>,
 }
 
@@ -213,9 +213,9 @@ impl Bench {
         self.running.into_iter().try_for_each(Running::end)
     }
 
-    /// The same, and what each switched per request, in their order. Only when a process has ended does the kernel tell of
-    /// its OS threads that have, too.
-    fn end_and_count_switches(self) -> io::Result<Vec<[f64; 2]>> {
+    /// The same, and what each switched per request, in their order; or why that is not known. Only when a process has ended
+    /// does the kernel tell of its OS threads that have, too.
+    fn end_and_count_switches(self) -> Vec<io::Result<[f64; 2]>> {
         let ended = self.running.into_iter().zip(self.requests).map(|(server, requests)| {
             let before = sys::switches_of_children()?;
             server.end()?;
@@ -299,16 +299,23 @@ pub fn measure(plan: &Plan<'_>) -> io::Result<Measured> {
             series[index].samples.push(sample);
         }
     }
+    // A peer may refuse so many connections, or not end when it is asked to: then only this is not known of it.
+    let mut unknown = std::mem::take(&mut bench.left_out);
     // Not those that take their time for each request, or fill the memory with files.
     if mode.keep_alive && mode.resource == Resource::Constant {
         let connections = if plan.smoke { IDLE_CONNECTIONS_SMOKE } else { IDLE_CONNECTIONS };
         for (index, series) in series.iter_mut().enumerate() {
-            series.connection_bytes = Some(bench.connection_bytes(index, connections)?);
+            match bench.connection_bytes(index, connections) {
+                Ok(bytes) => series.connection_bytes = Some(bytes),
+                Err(error) => unknown.push(format!("{}: {}: no memory: {error}", mode.name, series.name)),
+            }
         }
     }
-    let left_out = std::mem::take(&mut bench.left_out);
-    for (series, switches) in series.iter_mut().zip(bench.end_and_count_switches()?) {
-        series.switches = Some(switches);
+    for (series, switches) in series.iter_mut().zip(bench.end_and_count_switches()) {
+        match switches {
+            Ok(switches) => series.switches = Some(switches),
+            Err(error) => unknown.push(format!("{}: {}: no switches: {error}", mode.name, series.name)),
+        }
     }
-    Ok(Measured { series, left_out })
+    Ok(Measured { series, left_out: unknown })
 }
