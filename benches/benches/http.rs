@@ -98,7 +98,7 @@ fn load(url: &str, options: &Options) -> io::Result<bool> {
     let warnings: Vec<String> = outcome.failure.iter().cloned().collect();
     let figures = report::outcome_figures("load", &[&outcome]);
     print_report(&figures, &warnings);
-    write_json(options, &machine, &figures, &warnings)?;
+    write_files(options, &machine, &figures, &warnings)?;
     Ok(outcome.failed == 0)
 }
 
@@ -114,11 +114,16 @@ fn measure(options: &Options) -> io::Result<bool> {
     let workers_own = servers.iter().filter_map(|server| server.workers).max();
     let workers_max = options.workers.max(workers_own.unwrap_or(1));
     let (server_cpus, client_cpus) = cpus.split_at(workers_max.min(cpus.len()));
+    let mut warnings = Vec::new();
+    if client_cpus.is_empty() {
+        warnings
+            .push("the load generator shares the CPUs of the servers: trust CPU, not throughput".to_owned());
+    }
     let client_cpus = if client_cpus.is_empty() { &cpus } else { client_cpus };
+    print_report(&[], &warnings);
     let root = TemporaryDirectory::new()?;
     mode::write_files(root.path())?;
     let mut figures = Vec::new();
-    let mut warnings = Vec::new();
     let mut failed = 0;
     for mode in &options.modes {
         let mut mode = *mode;
@@ -146,6 +151,9 @@ fn measure(options: &Options) -> io::Result<bool> {
             failed += samples.map(|sample| sample.outcome.failed).sum::<u64>();
             println!("\n{}: {} (c={})", mode.name, mode.question, mode.connections);
             table = report::table(&measured);
+            if options.scaling {
+                table += &report::plot(&measured);
+            }
             report::figures(mode.name, &measured)
         };
         print_report(&new_figures, &new_warnings);
@@ -153,7 +161,7 @@ fn measure(options: &Options) -> io::Result<bool> {
         figures.extend(new_figures);
         warnings.extend(new_warnings);
     }
-    write_json(options, &machine, &figures, &warnings)?;
+    write_files(options, &machine, &figures, &warnings)?;
     Ok(failed == 0)
 }
 
@@ -178,12 +186,15 @@ fn print_report(figures: &[Figure], warnings: &[String]) {
     }
 }
 
-fn write_json(
+fn write_files(
     options: &Options,
     machine: &[(&'static str, String)],
     figures: &[Figure],
     warnings: &[String],
 ) -> io::Result<()> {
+    if let Some(path) = &options.csv {
+        fs::write(path, report::to_csv(figures))?;
+    }
     match &options.json {
         Some(path) => fs::write(path, report::to_json(machine, figures, warnings)),
         None => Ok(()),

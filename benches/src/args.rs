@@ -42,6 +42,8 @@ pub struct Options {
     pub host: Option<String>,
     /// Where to write JSON.
     pub json: Option<PathBuf>,
+    /// Where to write CSV.
+    pub csv: Option<PathBuf>,
     /// Few requests; fail if one does.
     pub smoke: bool,
     /// Count under this tool instead of measuring time.
@@ -82,6 +84,7 @@ measuring
   --strace             system calls per request instead of time (needs strace)
   --callgrind          instructions in user mode per request instead of time (needs valgrind)
   --json FILE          the figures as JSON too
+  --csv FILE           the figures as CSV too
 
 loading any server (weighttp's flags)
   --url URL [-n N] [-c N] [-t N] [-k] [--pipeline N] [--host NAME]
@@ -130,6 +133,7 @@ impl Options {
             url: None,
             host: None,
             json: None,
+            csv: None,
             smoke: false,
             tool: None,
             help: false,
@@ -157,6 +161,7 @@ impl Options {
                 "--url" => options.url = Some(value()?),
                 "--host" => options.host = Some(value()?),
                 "--json" => options.json = Some(value()?.into()),
+                "--csv" => options.csv = Some(value()?.into()),
                 "--smoke" => options.smoke = true,
                 "--strace" => options.tool = Some(STRACE),
                 "--callgrind" => options.tool = Some(CALLGRIND),

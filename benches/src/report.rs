@@ -141,6 +141,9 @@ pub fn figures(mode: &str, measured: &Measured) -> (Vec<Figure>, Vec<String>) {
                 let pairs = series.samples.iter().zip(&base.samples);
                 let losses = pairs.map(|(own, one)| 100.0 * (1.0 - cost(one) / cost(own)));
                 figures.push(median(format!("{prefix}.loss_per_core"), "%", losses));
+                let pairs = series.samples.iter().zip(&base.samples);
+                let factors = pairs.map(|(own, one)| throughput(own) / throughput(one));
+                figures.push(median(format!("{prefix}.scaling"), "x", factors));
             }
         }
         warnings.extend(series_warnings(&prefix, series));
@@ -158,7 +161,7 @@ pub fn table(measured: &Measured) -> String {
     for Series { name, samples, connection_bytes, switches, .. } in &measured.series {
         let middle =
             |value: fn(&Sample) -> f64| Plain(median(String::new(), "", samples.iter().map(value)).value);
-        let rate = middle(|sample| sample.outcome.ok as f64 / sample.outcome.wall.as_secs_f64());
+        let rate = middle(throughput);
         let p99 = middle(|sample| sample.outcome.latency_ns.value_at_quantile(0.99) as f64 / 1e3);
         let switches = switches.map_or_else(|| "–".to_owned(), |each| Plain(each[0] + each[1]).to_string());
         let bytes = connection_bytes.map_or_else(|| "–".to_owned(), |bytes| Plain(bytes).to_string());
@@ -166,6 +169,23 @@ pub fn table(measured: &Measured) -> String {
             .expect("writing to a String cannot fail");
     }
     table
+}
+
+/// A bar for each server, as long as its throughput is beside the best.
+#[must_use]
+pub fn plot(measured: &Measured) -> String {
+    const WIDTH: f64 = 60.0;
+    let rate = |series: &Series| median(String::new(), "", series.samples.iter().map(throughput)).value;
+    let best = measured.series.iter().map(rate).fold(f64::MIN_POSITIVE, f64::max);
+    let line = |series: &Series| {
+        let bar = "#".repeat((WIDTH * rate(series) / best).round() as usize);
+        format!("{:<12} {bar} {} requests/s\n", series.name, Plain(rate(series)))
+    };
+    measured.series.iter().map(line).collect()
+}
+
+fn throughput(sample: &Sample) -> f64 {
+    sample.outcome.ok as f64 / sample.outcome.wall.as_secs_f64()
 }
 
 fn cost(sample: &Sample) -> f64 {
@@ -235,6 +255,19 @@ fn series_warnings(prefix: &str, series: &Series) -> Vec<String> {
         warnings.push(format!("{prefix}: failed requests: {failure}"));
     }
     warnings
+}
+
+/// The figures as CSV (RFC 4180), without the machine and the warnings.
+#[must_use]
+pub fn to_csv(figures: &[Figure]) -> String {
+    let mut csv = String::from("name,value,unit,min,lower,upper,max\r\n");
+    for Figure { name, value, unit, spread } in figures {
+        let spread = spread.map(|Spread { min, lower, upper, max }| format!("{min},{lower},{upper},{max}"));
+        let spread = spread.unwrap_or_else(|| ",,,".to_owned());
+        // Neither names nor units have commas or quotes: they are words of this crate.
+        write!(csv, "{name},{value},{unit},{spread}\r\n").expect("writing to a String cannot fail");
+    }
+    csv
 }
 
 /// A report as JSON: the machine's lines, the figures, the warnings.
@@ -307,6 +340,15 @@ mod tests {
         );
         assert_eq!(figure(&[0.04321]).to_string(), "a.b 0.04321 us");
         assert_eq!(figure(&[0.0]).to_string(), "a.b 0.000 us");
+    }
+
+    #[test]
+    fn csv_has_a_line_for_each_figure_and_as_many_columns_in_each() {
+        let single = Figure { spread: None, ..figure(&[7.0]) };
+        assert_eq!(
+            to_csv(&[figure(&[1.0, 2.0]), single]),
+            "name,value,unit,min,lower,upper,max\r\na.b,1.5,us,1,1.25,1.75,2\r\na.b,7,us,,,,\r\n"
+        );
     }
 
     #[test]
