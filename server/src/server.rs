@@ -18,7 +18,7 @@ use crate::admission::Admission;
 use crate::class::is_field_value;
 use crate::handler::Handler;
 use crate::handover::{self, Lent, Offer, Predecessor, Relieved, Sharing};
-use crate::http1::serve::Service;
+use crate::http1::service::Service;
 use crate::listener;
 use crate::load::LoadTable;
 use crate::settings::Settings;

@@ -1,16 +1,20 @@
 //! Whole connections over the twin: what a client sees, and by how many system calls.
 #![forbid(unsafe_code)]
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::handler::Handler;
+use crate::http1::send::COPIED_BYTES_MAX;
+use crate::limits::Limits;
+use crate::message::Status;
 use crate::request::Request;
 use crate::response::IntoResponse;
-use crate::timeout::Activity;
+use crate::timeout::{Activity, ServerId};
 use crate::transport::twin::{Event, Twin};
 use crate::{Error, Router};
 
