@@ -1396,6 +1396,26 @@ fn json_goes_there_and_back() {
     });
 }
 
+/// How deep an answer is nested is the choice of whoever sends it. A stack that overflows ends the process.
+#[test]
+fn json_that_is_nested_deep_does_not_overflow_the_stack_of_who_asked_for_it() {
+    let server = start(|request: &mut Request<'_>| {
+        let depth = request.path()[1..].parse().expect("a number");
+        Response::bytes("application/json", ["[".repeat(depth), "]".repeat(depth)].concat())
+    });
+    green(move || {
+        let ask = move || {
+            let read = |depth: usize| {
+                let response = Client::new().get(format!("{}/{depth}", server.url)).send().unwrap();
+                response.json::<serde_json::Value>()
+            };
+            assert!(read(127).unwrap().is_array());
+            assert!(read(128).unwrap_err().is_content());
+        };
+        bast::Builder::new().stack_size(64 << 10).spawn(ask).unwrap().join().unwrap();
+    });
+}
+
 #[test]
 fn quick_limits_do_not_hurt_what_is_quick() {
     let server = start(echo);

@@ -11,10 +11,10 @@ use crate::message::Status;
 use crate::request::Request;
 use crate::response::Response;
 
-/// So much stack is there when a body is read. serde_json goes 128 levels deep and refuses what is deeper; measured without
-/// optimisation a level of structs takes 3.3 KiB, so this leaves room for types that read themselves. The thread of a
-/// connection has 192 KiB: the rest comes from a segment that is lent for the call, for some tens of nanoseconds.
-const STACK_BYTES: usize = 1 << 20;
+/// So much stack is there when a text of somebody else's is read. serde_json goes 128 levels deep and refuses what is deeper;
+/// measured without optimisation a level of structs takes 3.3 KiB, so this leaves room for types that read themselves. The
+/// thread of a connection has 192 KiB: the rest comes from a segment that is lent for the call, for some tens of nanoseconds.
+pub(crate) const STACK_BYTES: usize = 1 << 20;
 
 impl Request<'_> {
     /// The body as a value, read from JSON.

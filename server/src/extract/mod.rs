@@ -18,7 +18,7 @@
 #[cfg(feature = "json")]
 mod form;
 #[cfg(feature = "json")]
-mod json;
+pub(crate) mod json;
 #[cfg(feature = "json")]
 mod pairs;
 #[cfg(feature = "json")]
