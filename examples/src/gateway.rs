@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
-use std::io;
+use std::io::{self, Read};
 
 use bast_server::client::{self, Client};
 use bast_server::{Error, Method, Request, Response, Status};
@@ -27,12 +27,22 @@ impl Gateway {
     /// The handler.
     ///
     /// # Errors
-    /// 504 where the upstream is too slow, 502 where there is none or where it does not speak HTTP.
+    /// 504 where the upstream is too slow, 502 where there is none or where it does not speak HTTP; 400, 408 or 413 where it
+    /// is the body of the request that fails.
     pub fn forward(&self, request: &mut Request<'_>) -> Result<Response, Error> {
         let mut onward = self.client.request(request.method(), self.url(request));
         // The gateway itself has the body already, or asks for it by reading. Whom it forwards for it knows best: what a
         // client says of that may be a lie.
-        const OWN: [&str; 4] = ["Host", "Content-Length", "Expect", "X-Forwarded-For"];
+        const OWN: [&str; 8] = [
+            "Host",
+            "Content-Length",
+            "Expect",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "X-Real-IP",
+        ];
         for (name, value) in end_to_end(|| request.headers()) {
             if !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
                 onward = onward.added_header(name, value);
@@ -42,12 +52,20 @@ impl Gateway {
         if let Some(peer) = request.peer() {
             onward = onward.added_header("X-Forwarded-For", peer.ip().to_string());
         }
-        let answer = match request.content_length() {
+        let length = request.content_length();
+        let mut body = Watched { body: request.body(), has_failed: false };
+        let answer = match length {
             Some(0) => onward.send(),
-            Some(length) => onward.content_length(length).send_reader(request.body()),
-            None => onward.send_reader(request.body()),
+            Some(length) => onward.content_length(length).send_reader(&mut body),
+            None => onward.send_reader(&mut body),
         };
-        Ok(passed_back(answer.map_err(bad_gateway)?, request.method() == Method::Head))
+        let has_failed = body.has_failed;
+        match answer {
+            Ok(answer) => Ok(passed_back(answer, request.method() == Method::Head)),
+            // The fault is the client's, and its status that of the body.
+            Err(error) if has_failed => Err(error.into()),
+            Err(error) => Err(bad_gateway(error)),
+        }
     }
 
     fn url(&self, request: &Request<'_>) -> String {
@@ -59,6 +77,19 @@ impl Gateway {
             write!(url, "?{query}").expect("a string takes everything");
         }
         url
+    }
+}
+
+/// The body of a request that remembers whether reading it failed: else nobody could say whose fault it is that the request
+/// was not passed on.
+struct Watched<R> {
+    body: R,
+    has_failed: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.body.read(room).inspect_err(|_| self.has_failed = true)
     }
 }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -133,12 +133,16 @@ fn fields_of_the_upstreams_connection_do_not_pass_a_gateway_back() {
 #[test]
 fn whom_a_gateway_forwards_for_is_its_own_word() {
     let upstream = start(|request: &mut Request<'_>| {
-        let said = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("X-Forwarded-For"));
+        let said = request.headers().filter(|(name, _)| name.to_ascii_lowercase().contains("forwarded"));
+        let said = said.chain(request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("X-Real-IP")));
         said.map(|(_, value)| String::from_utf8_lossy(value)).collect::<Vec<_>>().join("; ")
     });
     let gateway = gateway(Client::new(), upstream.address);
-    let answer =
-        by_hand(&gateway, "Connection: close\r\nX-Forwarded-For: 10.0.0.1\r\nx-forwarded-for: 10.0.0.2");
+    let answer = by_hand(
+        &gateway,
+        "Connection: close\r\nX-Forwarded-For: 10.0.0.1\r\nx-forwarded-for: 10.0.0.2\r\nForwarded: for=10.0.0.3\r\n\
+         X-Forwarded-Host: a\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 10.0.0.4",
+    );
     assert!(answer.ends_with("\r\n\r\n127.0.0.1"), "{answer}");
 }
 
@@ -199,6 +203,26 @@ fn an_upstream_that_is_not_there_is_a_502_and_one_that_is_slow_a_504() {
         client().get(to_silent.url("/")).send().expect("a response").status(),
         Status::GATEWAY_TIMEOUT
     );
+}
+
+#[test]
+fn a_body_that_the_client_fails_to_send_is_its_own_fault() {
+    let upstream = start(app());
+    let gateway = gateway(Client::new(), upstream.address);
+    for (body, code) in [
+        ("Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nabc", 400),
+        ("Content-Length: 5\r\n\r\nabc", 400),
+        ("Content-Length: 99999999999\r\n\r\nabc", 413),
+    ] {
+        let mut stream = std::net::TcpStream::connect(gateway.address).expect("connect");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+        stream.write_all(format!("POST /echo HTTP/1.1\r\nHost: h\r\n{body}").as_bytes()).expect("send");
+        stream.shutdown(Shutdown::Write).expect("no more is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{body:?}: {answer}");
+    }
 }
 
 #[test]
