@@ -333,3 +333,19 @@ fn one_query_parameter_is_parsed_or_absent() {
         assert_eq!(outcome(client.get(target)), (status, text.into()), "{target}");
     }
 }
+
+/// What reads the first value and what reads any would disagree about who is meant.
+#[test]
+fn a_query_parameter_is_its_first_value_also_where_that_is_malformed() {
+    let client = TestClient::new(|request: &mut Request<'_>| format!("{:?}", request.query_param("n")));
+    for (target, text) in [
+        ("/?n=%37&n=x", "Some(\"7\")"),
+        ("/?%zz=1&n=7", "Some(\"7\")"),
+        ("/?n=%ff&n=7", "None"),
+        ("/?n&n=7", "Some(\"\")"),
+        ("/?m=7", "None"),
+        ("/", "None"),
+    ] {
+        assert_eq!(outcome(client.get(target)), (200, text.into()), "{target}");
+    }
+}
