@@ -1092,6 +1092,19 @@ fn a_connection_that_changes_its_protocol_is_handed_over() {
 }
 
 #[test]
+fn a_protocol_is_not_changed_before_the_request_is_sent() {
+    let script = script(vec![answers(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
+    )]);
+    green(move || {
+        let request = Client::new().post(script.url("/")).upgrade("other").expect_continue().body("owed");
+        let error = request.send().expect_err("half of a request");
+        assert!(error.is_malformed(), "{error:?}");
+        script.ends();
+    });
+}
+
+#[test]
 fn a_server_of_ours_changes_its_protocol() {
     let server = start(|_: &mut Request<'_>| {
         Response::upgrade("shout", |mut raw| {
