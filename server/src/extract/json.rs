@@ -67,10 +67,11 @@ impl Response {
     }
 }
 
-/// `application/json`, or what says that it is JSON by its suffix (RFC 6839 §3.1).
-fn is_json(media_type: &str) -> bool {
+/// `application/json`, or what says that it is JSON by its suffix (RFC 6839 §3.1). Parameters are taken off before.
+pub(crate) fn is_json(media_type: &str) -> bool {
     let Some((kind, subtype)) = media_type.split_once('/') else { return false };
-    let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
+    let suffixed = subtype.rsplit_once('+').filter(|(name, _)| !name.is_empty());
+    let suffix = suffixed.map_or(subtype, |(_, suffix)| suffix);
     kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 
