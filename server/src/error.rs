@@ -160,14 +160,18 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        write_with_causes(f, self, self.source())
     }
+}
+
+/// What failed, and behind colons why: for logs.
+pub(crate) fn write_with_causes(
+    f: &mut fmt::Formatter<'_>,
+    what: &dyn fmt::Display,
+    cause: Option<&(dyn StdError + 'static)>,
+) -> fmt::Result {
+    write!(f, "{what}")?;
+    iter::successors(cause, |error| (*error).source()).try_for_each(|error| write!(f, ": {error}"))
 }
 
 /// A short text with the status and the message. Faults of the server are logged with their cause and with the request they
