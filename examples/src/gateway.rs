@@ -48,6 +48,13 @@ impl Gateway {
                 onward = onward.added_header(name, value);
             }
         }
+        // How far a look at the way may go (RFC 9110 §7.6.2).
+        if matches!(request.method(), Method::Options | Method::Trace)
+            && let Some(hops) = request.header("Max-Forwards").and_then(|hops| hops.parse::<u32>().ok())
+        {
+            let Some(left) = hops.checked_sub(1) else { return Ok(itself(request.method())) };
+            onward = onward.header("Max-Forwards", left.to_string());
+        }
         onward = onward.added_header("Via", format!("{} bast", &request.version().to_string()[5..]));
         if let Some(peer) = request.peer() {
             onward = onward.added_header("X-Forwarded-For", peer.ip().to_string());
@@ -78,6 +85,12 @@ impl Gateway {
         }
         url
     }
+}
+
+/// What the gateway answers to who wants to know about itself. It does not repeat a request to who sent it: cookies are in there.
+fn itself(method: Method<'_>) -> Response {
+    let status = if method == Method::Options { Status::NO_CONTENT } else { Status::METHOD_NOT_ALLOWED };
+    Response::new(status).with_header("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")
 }
 
 /// The body of a request that remembers whether reading it failed: else nobody could say whose fault it is that the request
@@ -122,7 +135,6 @@ fn end_to_end<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
 /// The upstream's answer as ours. To HEAD it has the length of a body that is not there.
 fn passed_back(answer: client::Response, to_head: bool) -> Response {
     let status = answer.status();
-    let media_type = answer.header("Content-Type").unwrap_or("application/octet-stream").to_owned();
     let length = if to_head {
         answer.header("Content-Length").and_then(|length| length.parse().ok())
     } else {
@@ -131,9 +143,7 @@ fn passed_back(answer: client::Response, to_head: bool) -> Response {
     let fields: Vec<(String, String)> = end_to_end(|| answer.headers().iter())
         // Framing, date and name are our server's.
         .filter(|(name, _)| {
-            !["Content-Length", "Content-Type", "Date", "Server"]
-                .iter()
-                .any(|own| name.eq_ignore_ascii_case(own))
+            !["Content-Length", "Date", "Server"].iter().any(|own| name.eq_ignore_ascii_case(own))
         })
         .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
         .collect();
@@ -141,11 +151,12 @@ fn passed_back(answer: client::Response, to_head: bool) -> Response {
     let response = match (status, length) {
         (Status::NO_CONTENT | Status::NOT_MODIFIED, _) => Response::new(status),
         (_, Some(length)) => {
-            Response::stream_sized(media_type, length, move |out| io::copy(&mut body, out).map(drop))
+            Response::stream_sized("", length, move |out| io::copy(&mut body, out).map(drop))
         }
-        (_, None) => Response::stream(media_type, move |out| io::copy(&mut body, out).map(drop)),
+        (_, None) => Response::stream("", move |out| io::copy(&mut body, out).map(drop)),
     };
-    let response = response.with_status(status);
+    // The upstream's, if it has one.
+    let response = response.with_status(status).without_header("Content-Type");
     fields.iter().fold(response, |response, (name, value)| response.with_added_header(name, value))
 }
 

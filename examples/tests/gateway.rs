@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bast_examples::gateway::Gateway;
 use bast_server::client::{Client, TimeLimits};
-use bast_server::{Error, Handler, Request, Response, Router, Server, ServerHandle, Settings, Status};
+use bast_server::{
+    Error, Handler, Method, Request, Response, Router, Server, ServerHandle, Settings, Status,
+};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -69,6 +71,8 @@ fn app() -> Router {
                 .with_added_header("Set-Cookie", "a=1")
                 .with_added_header("Set-Cookie", "b=2")
         })
+        .any("/hops", |request: &mut Request<'_>| request.header("Max-Forwards").unwrap_or("-").to_owned())
+        .get("/untyped", |_: &mut Request<'_>| Response::text("?").without_header("Content-Type"))
         .get("/204", |_: &mut Request<'_>| Status::NO_CONTENT)
         .get("/304", |_: &mut Request<'_>| Status::NOT_MODIFIED)
 }
@@ -98,6 +102,9 @@ fn requests_and_responses_pass_a_gateway_unchanged() {
         let response = client.get(gateway.url(&format!("/{}", status.code()))).send().expect("a response");
         assert_eq!(response.status(), status);
     }
+    let untyped = client.get(gateway.url("/untyped")).send().expect("a response");
+    assert_eq!(untyped.header("Content-Type"), None);
+    assert_eq!(untyped.text().expect("a body"), "?");
     assert_eq!(client.get(gateway.url("/nothing")).send().expect("a response").status(), Status::NOT_FOUND);
     assert_eq!(client.idle_connections(), 1, "the connection was good for all of them");
 }
@@ -128,6 +135,30 @@ fn fields_of_the_upstreams_connection_do_not_pass_a_gateway_back() {
     let answer = client().get(gateway.url("/")).send().expect("a response");
     upstream.join().expect("the upstream ends");
     assert_eq!((answer.header("X-End"), answer.header("X-Hop")), (Some("d"), None));
+}
+
+#[test]
+fn a_look_at_the_way_goes_as_far_as_it_may() {
+    let upstream = start(app());
+    let gateway = gateway(Client::new(), upstream.address);
+    let client = client();
+    let ask = |method: Method<'_>, hops: &str| {
+        let request = client.request(method, gateway.url("/hops")).header("Max-Forwards", hops);
+        let response = request.send().expect("a response");
+        (response.status().code(), response.text().expect("a body"))
+    };
+    for (method, hops, code, text) in [
+        (Method::Options, "2", 200, "1"),
+        (Method::Options, "1", 200, "0"),
+        (Method::Options, "0", 204, ""),
+        (Method::Trace, "1", 200, "0"),
+        (Method::Trace, "0", 405, ""),
+        // It means nothing with others, nor does what is no number.
+        (Method::Get, "0", 200, "0"),
+        (Method::Options, "x", 200, "x"),
+    ] {
+        assert_eq!(ask(method, hops), (code, text.into()), "{method} {hops}");
+    }
 }
 
 #[test]
