@@ -103,10 +103,14 @@ impl<'c> Request<'c> {
     /// The first value of this parameter in the query, decoded: `None` where it is absent, malformed or not UTF-8.
     #[must_use]
     pub fn query_param(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.query()?.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent::decode_form(key)? == name).then(|| percent::decode_form(value))?
-        })
+        percent::decode_form(self.query_text(name)?)
+    }
+
+    /// The same as it was sent.
+    pub(crate) fn query_text(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let found = pairs.find(|(key, _)| percent::decode_form(key).is_some_and(|key| key == name));
+        found.map(|(_, value)| value)
     }
 
     /// The whole request target as it was sent.
@@ -326,8 +330,7 @@ impl<'c> Request<'c> {
         self.body.limit(bytes_max);
     }
 
-    /// The length of the body in bytes where the head says it: 0 without a body, `None` for a chunked one of which
-    /// nothing was read.
+    /// The length of the body in bytes where the head says it: 0 without a body, `None` for a chunked one.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
         match self.input.head.framing {

@@ -11,6 +11,7 @@
 //! Finding a route allocates nothing, except for a segment with percent escapes that no literal matches as it stands.
 #![forbid(unsafe_code)]
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -70,7 +71,7 @@ pub struct Router {
     endpoints: Vec<Endpoint>,
     /// The patterns without parameters, sorted.
     fixed: Vec<(Box<[u8]>, usize)>,
-    /// What answers where no route does, those of longer prefixes first.
+    /// What answers where no route does, in the order in which they are tried.
     fallbacks: Vec<Fallback>,
     /// The first directory that could not be opened, kept for `prepare`.
     fault: Option<io::Error>,
@@ -376,9 +377,13 @@ impl Router {
     fn insert_fallback(&mut self, fallback: Fallback) {
         let is_same = |known: &Fallback| known.prefix == fallback.prefix && known.when == fallback.when;
         assert!(!self.fallbacks.iter().any(is_same), "there are two fallbacks below {:?}", fallback.prefix);
-        let depth = |prefix: &str| prefix.split('/').count();
-        let shorter = |known: &Fallback| depth(known.prefix) < depth(fallback.prefix);
-        let place = self.fallbacks.iter().position(shorter).unwrap_or(self.fallbacks.len());
+        // As routes are tried: the deeper ones first, and of one depth literal segments before parameters.
+        let rank = |prefix: &str| {
+            let are_params: Vec<bool> = prefix.split('/').map(|segment| segment.starts_with('{')).collect();
+            (Reverse(are_params.len()), are_params)
+        };
+        let behind = |known: &Fallback| rank(known.prefix) > rank(fallback.prefix);
+        let place = self.fallbacks.iter().position(behind).unwrap_or(self.fallbacks.len());
         self.fallbacks.insert(place, fallback);
     }
 }

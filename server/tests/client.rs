@@ -1092,6 +1092,19 @@ fn a_connection_that_changes_its_protocol_is_handed_over() {
 }
 
 #[test]
+fn a_protocol_is_not_changed_before_the_request_is_sent() {
+    let script = script(vec![answers(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
+    )]);
+    green(move || {
+        let request = Client::new().post(script.url("/")).upgrade("other").expect_continue().body("owed");
+        let error = request.send().expect_err("half of a request");
+        assert!(error.is_malformed(), "{error:?}");
+        script.ends();
+    });
+}
+
+#[test]
 fn a_server_of_ours_changes_its_protocol() {
     let server = start(|_: &mut Request<'_>| {
         Response::upgrade("shout", |mut raw| {
@@ -1176,7 +1189,8 @@ fn redirects_are_followed_only_when_asked_for() {
         .any("/tls", |_: &mut Request<'_>| Response::see_other("https://example.org/"))
         .any("/end", |request: &mut Request<'_>| -> Result<String, bast_server::Error> {
             let body = request.read_text()?;
-            let kind = request.header("Content-Type").unwrap_or("-").to_owned();
+            let of_content = request.header("Content-Type").or(request.header("Repr-Digest"));
+            let kind = of_content.unwrap_or("-").to_owned();
             Ok(format!("{} {} {kind} {body}", request.method(), request.target()))
         });
     let server = start(app);
@@ -1197,7 +1211,7 @@ fn redirects_are_followed_only_when_asked_for() {
         for (code, method, expected) in table {
             let request =
                 client.request(method, url(&format!("/to/{code}"))).header("Content-Type", "t").body("body");
-            let response = request.send().unwrap();
+            let response = request.header("Repr-Digest", "d").send().unwrap();
             let end = if expected.is_empty() { url(&format!("/to/{code}")) } else { url("/end?x") };
             assert_eq!(response.url(), end);
             assert_eq!(response.text().unwrap(), expected, "{code} {method}");
@@ -1393,6 +1407,26 @@ fn json_goes_there_and_back() {
         assert_eq!(response.json::<Point>().unwrap(), Point { x: 1, y: -2 });
         assert!(client.post(&server.url).body("{").send().unwrap().json::<Point>().unwrap_err().is_content());
         assert!(client.post(&server.url).body(vec![0xff]).send().unwrap().text().unwrap_err().is_content());
+    });
+}
+
+/// How deep an answer is nested is the choice of whoever sends it. A stack that overflows ends the process.
+#[test]
+fn json_that_is_nested_deep_does_not_overflow_the_stack_of_who_asked_for_it() {
+    let server = start(|request: &mut Request<'_>| {
+        let depth = request.path()[1..].parse().expect("a number");
+        Response::bytes("application/json", ["[".repeat(depth), "]".repeat(depth)].concat())
+    });
+    green(move || {
+        let ask = move || {
+            let read = |depth: usize| {
+                let response = Client::new().get(format!("{}/{depth}", server.url)).send().unwrap();
+                response.json::<serde_json::Value>()
+            };
+            assert!(read(127).unwrap().is_array());
+            assert!(read(128).unwrap_err().is_content());
+        };
+        bast::Builder::new().stack_size(64 << 10).spawn(ask).unwrap().join().unwrap();
     });
 }
 

@@ -16,7 +16,7 @@ fn main() -> io::Result<()> {
         let worker = bast::spawn(move || {
             for job in &inbox {
                 bast::sleep(Duration::from_secs(1)); // the work; it parks this thread only
-                log::info!("done: {job}");
+                log::info!("done: {job:?}"); // escaped: the name is what a client sent
             }
         });
         let app =

@@ -9,6 +9,8 @@ use super::head::{Framing, Head};
 use super::headers::Headers;
 use super::upgraded::Upgraded;
 use super::url::Url;
+#[cfg(feature = "json")]
+use crate::extract::json::STACK_BYTES;
 use crate::http1::head::Framing as Known;
 use crate::message::{Status, Version};
 
@@ -109,7 +111,10 @@ impl Response {
     /// As [`read_to_vec`](Response::read_to_vec), and where it is not what `T` is made from.
     #[cfg(feature = "json")]
     pub fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, Error> {
-        serde_json::from_slice(&self.read_to_vec()?).map_err(|error| {
+        let body = self.read_to_vec()?;
+        // How deep it is nested is the server's choice.
+        let read = bast::ensure_stack(STACK_BYTES, || serde_json::from_slice(&body));
+        read.map_err(|error| {
             // It may quote the server, and is meant for logs.
             let cause = error.to_string().escape_debug().to_string();
             Error::content("it is not the JSON that was asked for").caused_by(std::io::Error::other(cause))

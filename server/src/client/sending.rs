@@ -266,7 +266,11 @@ impl Sending {
                 Ok(0) => self.state = State::Stopped,
                 Ok(_) => {
                     self.early = self.parse()?;
-                    if self.early.is_some() {
+                    if let Some(head) = &self.early {
+                        if head.status == Status::SWITCHING_PROTOCOLS {
+                            // The body that is still owed would be taken for the other protocol (RFC 9110 §7.8).
+                            return Err(Error::malformed("it switches protocols before it has the request"));
+                        }
                         self.state = State::Stopped;
                     } else if self.may_continue {
                         return Ok(());

@@ -11,10 +11,10 @@ use crate::message::Status;
 use crate::request::Request;
 use crate::response::Response;
 
-/// So much stack is there when a body is read. serde_json goes 128 levels deep and refuses what is deeper; measured without
-/// optimisation a level of structs takes 3.3 KiB, so this leaves room for types that read themselves. The thread of a
-/// connection has 192 KiB: the rest comes from a segment that is lent for the call, for some tens of nanoseconds.
-const STACK_BYTES: usize = 1 << 20;
+/// So much stack is there when a text of somebody else's is read. serde_json goes 128 levels deep and refuses what is deeper;
+/// measured without optimisation a level of structs takes 3.3 KiB, so this leaves room for types that read themselves. The
+/// thread of a connection has 192 KiB: the rest comes from a segment that is lent for the call, for some tens of nanoseconds.
+pub(crate) const STACK_BYTES: usize = 1 << 20;
 
 impl Request<'_> {
     /// The body as a value, read from JSON.
@@ -67,10 +67,11 @@ impl Response {
     }
 }
 
-/// `application/json`, or what says that it is JSON by its suffix (RFC 6839 §3.1).
-fn is_json(media_type: &str) -> bool {
+/// `application/json`, or what says that it is JSON by its suffix (RFC 6839 §3.1). Parameters are taken off before.
+pub(crate) fn is_json(media_type: &str) -> bool {
     let Some((kind, subtype)) = media_type.split_once('/') else { return false };
-    let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
+    let suffixed = subtype.rsplit_once('+').filter(|(name, _)| !name.is_empty());
+    let suffix = suffixed.map_or(subtype, |(_, suffix)| suffix);
     kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 

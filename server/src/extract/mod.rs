@@ -18,7 +18,7 @@
 #[cfg(feature = "json")]
 mod form;
 #[cfg(feature = "json")]
-mod json;
+pub(crate) mod json;
 #[cfg(feature = "json")]
 mod pairs;
 #[cfg(feature = "json")]
@@ -33,7 +33,12 @@ use crate::request::Request;
 /// The media type of the body, without its parameters: empty where none is given.
 #[cfg(feature = "json")]
 fn media_type<'r>(request: &'r Request<'_>) -> &'r str {
-    let content_type = request.header("Content-Type").unwrap_or("");
+    without_parameters(request.header("Content-Type").unwrap_or(""))
+}
+
+/// The media type of a value of `Content-Type`.
+#[cfg(feature = "json")]
+pub(crate) fn without_parameters(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or("").trim_matches([' ', '\t'])
 }
 

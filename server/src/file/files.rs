@@ -97,7 +97,8 @@ impl Files {
                 return refusal.into_response().with_header("Allow", ALLOWED);
             }
         };
-        let target = request.subpath().strip_prefix(&*self.prefix);
+        let below = |rest: &&str| rest.is_empty() || rest.starts_with('/');
+        let target = request.subpath().strip_prefix(&*self.prefix).filter(below);
         let found = match target {
             None => Err(Missing::NotFound),
             Some("") => Err(Missing::Directory),
@@ -313,6 +314,31 @@ mod tests {
             assert_eq!(response.status(), status);
             assert_eq!(headers(&response), fields, "{verdict:?}");
             assert_eq!(part(&response), sent, "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn only_paths_below_the_prefix_are_looked_for() {
+        use crate::http1::serve::tests::codes;
+        use crate::middleware::tests::ask;
+        let scratch = Scratch::new();
+        scratch.write("a", b"");
+        for (path, code) in [
+            ("/static/a", 200),
+            ("/static", 301),
+            ("/static//a", 200),
+            ("/statica", 404),
+            ("/static%2fa", 404),
+            ("/stati", 404),
+            ("/a", 404),
+            ("/x/static/a", 404),
+        ] {
+            let files = Files::open(scratch.path()).expect("a directory").below("/static/");
+            assert_eq!(
+                codes(&ask(files, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))),
+                [code],
+                "{path}"
+            );
         }
     }
 

@@ -45,7 +45,12 @@ fn length_of(response: &Response, asked: Asked) -> Length {
         // A HEAD response ends with its head whatever the body would have been.
         Body::Stream(StreamBody { length: None, .. }) if asked.head_only => Length::Absent,
         Body::Stream(StreamBody { length: None, .. }) => Length::UntilClose,
-        body => Length::Sized(body_length(body)),
+        body => match body_length(body) {
+            // What a GET would be sent is not known: a handler of HEAD's own need not make it, and a length of 0 that is not
+            // that of the GET must not be said (RFC 9110 §8.6).
+            0 if asked.head_only => Length::Absent,
+            length => Length::Sized(length),
+        },
     }
 }
 

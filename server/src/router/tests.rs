@@ -177,6 +177,22 @@ fn the_nearest_fallback_answers() {
 }
 
 #[test]
+fn a_fallback_of_a_literal_prefix_comes_before_that_of_a_parameter() {
+    let named = |name: &'static str| Router::new().fallback(move |_: &mut Request<'_>| name);
+    let nests = [("/{any}", "any"), ("/api", "api"), ("/{any}/x", "any x"), ("/api/{any}", "api any")];
+    for turn in 0..nests.len() {
+        let mut turned = nests;
+        turned.rotate_left(turn);
+        let app = || turned.iter().fold(named("outer"), |app, (prefix, name)| app.nest(prefix, named(name)));
+        for (path, expected) in
+            [("/api", "api"), ("/other", "any"), ("/api/x", "api any"), ("/other/x", "any x"), ("/", "outer")]
+        {
+            assert_eq!(get(app(), path), expected, "{path} {turned:?}");
+        }
+    }
+}
+
+#[test]
 fn a_parameter_that_does_not_parse_is_a_400_and_a_name_that_is_nobodys_a_404() {
     let app = || {
         Router::new().get("/users/{id}", |request: &mut Request<'_>| -> Result<Response, crate::Error> {
