@@ -44,7 +44,8 @@ use crate::response::Response;
 /// # Groups
 /// [`nest`](Router::nest) puts the routes of a router below a prefix, [`mount`](Router::mount) any handler;
 /// [`wrap`](Router::wrap) puts a middleware around the routes that are there so far. A middleware around one route is
-/// [`Handler::with`], and so is one around the whole router, what it does not find included.
+/// [`Handler::with`], and so is one around the whole router, what it does not find included; that comes last, since what it
+/// gives is a handler and no router any more.
 ///
 /// ```
 /// use bast_server::middleware::BearerAuth;
