@@ -81,6 +81,7 @@ const SERVER: &[&[&str]] = &[
     &["file::root"],
     // A response keeps the error that it was made from.
     &["response", "error"],
+    &["inflate"],
     &["request"],
     &["cookie", "extract", "html"],
     &["sse"],
