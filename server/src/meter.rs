@@ -50,6 +50,8 @@ struct Times {
     /// When the current request began.
     request: Cell<Instant>,
     spent: RefCell<[Duration; Step::COUNT]>,
+    /// The pattern of the route that answers the current request.
+    route: Cell<Option<&'static str>>,
     /// The handler has returned: what looks like a handler's time is that of the response.
     answered: Cell<bool>,
     first_byte: Cell<bool>,
@@ -72,6 +74,7 @@ impl Meter {
                 since: Cell::new(now),
                 request: Cell::new(now),
                 spent: RefCell::default(),
+                route: Cell::new(None),
                 answered: Cell::new(false),
                 first_byte: Cell::new(false),
             }
@@ -111,6 +114,7 @@ impl Meter {
             let now = times.turn_to(Step::Parse);
             times.request.set(now);
             times.answered.set(false);
+            times.route.set(None);
             *times.spent.borrow_mut() = Default::default();
             if !times.first_byte.replace(true) {
                 times.recorder.first_byte(now - self.accepted);
@@ -128,6 +132,13 @@ impl Meter {
         }
     }
 
+    /// A router has found the route for the request.
+    pub(crate) fn routes(&self, route: &'static str) {
+        if let Some(times) = &self.times {
+            times.route.set(Some(route));
+        }
+    }
+
     /// There is a response. `method` is `None` where there was no request to speak of.
     pub(crate) fn answers(&self, method: Option<Method<'_>>, status: Status) {
         self.requests.set(self.requests.get() + 1);
@@ -135,6 +146,10 @@ impl Meter {
             times.recorder.answered(method, status);
             times.answered.set(true);
             times.turn_to(Step::Respond);
+            if let Some(method) = method {
+                let time = times.spent.borrow()[Step::Handler as usize];
+                times.recorder.handled(method, times.route.get(), time);
+            }
         }
     }
 

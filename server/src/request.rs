@@ -264,7 +264,11 @@ impl<'c> Request<'c> {
     /// A router has found this route.
     #[inline]
     pub(crate) fn set_route(&mut self, route: &'static str) {
-        self.route = Some(if self.mount.is_empty() { route } else { pattern::joined(self.mount, route) });
+        let route = if self.mount.is_empty() { route } else { pattern::joined(self.mount, route) };
+        self.route = Some(route);
+        if let Some(meter) = self.wire.activity().meter() {
+            meter.routes(route);
+        }
     }
 
     /// The parameters of the route in their order: names, and values as they stand in the path.

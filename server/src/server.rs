@@ -334,25 +334,29 @@ impl std::error::Error for CannotListen {
 ///
 /// ```no_run
 /// use bast::signal::{Signal, Signals};
-/// use bast_server::{Request, Server};
+/// use bast_server::middleware::{AccessLog, LogFile};
+/// use bast_server::{Handler, Request, Server};
 /// use std::sync::RwLock;
 ///
 /// static GREETING: RwLock<String> = RwLock::new(String::new());
 ///
 /// # fn main() -> std::io::Result<()> {
+/// let log_file = LogFile::open("access.log")?;
+/// let app = (|_: &mut Request| GREETING.read().unwrap().clone()).with(AccessLog::combined(log_file.clone()));
 /// let server = Server::bind("127.0.0.1:8080")?;
 /// let handle = server.handle();
-/// let signals = Signals::new([Signal::HangUp, Signal::User1])?;
+/// let signals = Signals::new([Signal::HangUp, Signal::User1, Signal::User2])?;
 /// bast::run(move || {
 ///     bast::spawn(move || {
 ///         for signal in &signals {
 ///             match signal {
 ///                 Signal::HangUp => *GREETING.write().unwrap() = std::fs::read_to_string("greeting").unwrap(),
+///                 Signal::User1 => log_file.reopen(), // logrotate has moved it away
 ///                 _ => handle.shutdown(),
 ///             }
 ///         }
 ///     });
-///     server.serve(|_: &mut Request| GREETING.read().unwrap().clone())
+///     server.serve(app)
 /// })
 /// # }
 /// ```

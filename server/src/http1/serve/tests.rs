@@ -657,6 +657,7 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
 }
 
 mod bodies;
+mod copies;
 mod duplex;
 mod interim;
 mod rfc9112;
