@@ -144,10 +144,7 @@ impl Held {
 /// # Errors
 /// The server's, the clients', and that of writing the JSON.
 fn measure(options: &Options) -> io::Result<bool> {
-    let machine = machine::describe();
-    for (key, value) in &machine {
-        println!("{key}: {value}");
-    }
+    let machine = machine::announce();
     println!("\nsoak: what is left after {} s of good and bad clients?", options.seconds);
     let setting = Setting {
         cpus: &sys::affinity()?,

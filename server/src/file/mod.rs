@@ -9,7 +9,7 @@
 //! of the file ([`FilePart`](crate::FilePart)).
 #![forbid(unsafe_code)]
 
-mod cache;
+pub(crate) mod cache;
 mod conditional;
 pub mod content_type;
 mod entry;
