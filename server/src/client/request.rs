@@ -127,10 +127,7 @@ impl Request {
     }
 
     /// Sets the body to these fields of an HTML form, and the `Content-Type` unless it is set.
-    pub fn form<K: AsRef<str>, V: AsRef<str>>(
-        mut self,
-        fields: impl IntoIterator<Item = (K, V)>,
-    ) -> Request {
+    pub fn form<K: AsRef<str>, V: AsRef<str>>(mut self, fields: impl IntoIterator<Item = (K, V)>) -> Request {
         self.body = Some(percent::encode_pairs(fields).into());
         self.of_type("application/x-www-form-urlencoded")
     }
