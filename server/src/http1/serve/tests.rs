@@ -11,7 +11,7 @@ use super::*;
 use crate::handler::Handler;
 use crate::http1::send::COPIED_BYTES_MAX;
 use crate::limits::Limits;
-use crate::message::Status;
+use crate::message::{Method, Status};
 use crate::request::Request;
 use crate::response::IntoResponse;
 use crate::timeout::{Activity, ServerId};
