@@ -126,20 +126,19 @@ impl Error {
 
 /// A failure of the request's body keeps its own status (400, 408, 413); a limit of time that passed
 /// ([`bast::timeout`]), and a wait that ended because the client went or the server shuts down ([`Gone`]), are a 503;
-/// everything else is a 500.
+/// everything else is a 500. What an [`io::Error`] carries counts as if it stood alone.
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Error {
-        if (&source as &(dyn StdError + 'static)).is::<bast::Elapsed>() {
+        let outer: &(dyn StdError + 'static) = &source;
+        let carried = outer.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        let cause = carried.map_or(outer, |carried| carried as &(dyn StdError + 'static));
+        if cause.is::<bast::Elapsed>() {
             return Error::new(Status::SERVICE_UNAVAILABLE, "this took too long").caused_by(source);
         }
-        if let Some(gone) = (&source as &(dyn StdError + 'static)).downcast_ref::<Gone>() {
+        if let Some(gone) = cause.downcast_ref::<Gone>() {
             return Error::new(Status::SERVICE_UNAVAILABLE, gone.to_string()).caused_by(*gone);
         }
-        let refusal = (&source as &(dyn StdError + 'static))
-            .downcast_ref::<io::Error>()
-            .and_then(|error| error.get_ref())
-            .and_then(|inner| inner.downcast_ref::<BodyError>())
-            .map(|body| body.0);
+        let refusal = cause.downcast_ref::<BodyError>().map(|body| body.0);
         Error {
             status: refusal.map_or(Status::INTERNAL_SERVER_ERROR, |refusal| refusal.status),
             message: refusal.map(|refusal| refusal.reason.into()),
@@ -236,6 +235,14 @@ mod tests {
             Error::from(BodyError::cut_off(io::ErrorKind::UnexpectedEof)).status(),
             Status::BAD_REQUEST
         );
+    }
+
+    #[test]
+    fn what_an_io_error_carries_counts_as_if_it_stood_alone() {
+        let gone = Error::from(io::Error::from(Gone::Draining));
+        assert_eq!(gone.status(), Status::SERVICE_UNAVAILABLE);
+        assert!(gone.source().is_some_and(<dyn StdError>::is::<Gone>), "so that it is not logged as a fault");
+        assert_eq!(Error::from(io::Error::other("else")).status(), Status::INTERNAL_SERVER_ERROR);
     }
 
     #[test]

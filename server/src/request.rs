@@ -83,6 +83,11 @@ impl<'c> Request<'c> {
         self.input.head.method(self.head_bytes())
     }
 
+    /// Is it a HEAD request?
+    pub(crate) fn is_head(&self) -> bool {
+        self.input.head.is_head()
+    }
+
     /// The path as it was sent: percent-encoded, without the query. It begins with `/`, except for `OPTIONS *`.
     #[must_use]
     pub fn path(&self) -> &str {

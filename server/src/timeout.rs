@@ -375,11 +375,6 @@ impl Activity {
         Ok(())
     }
 
-    /// How many bytes were written so far.
-    pub(crate) fn sent_bytes(&self) -> u64 {
-        self.sent.get()
-    }
-
     /// Was the limit of the current phase exceeded?
     pub(crate) fn is_expired(&self) -> bool {
         self.expiry.get() != Expiry::No

@@ -23,14 +23,14 @@ use crate::http1::encode::Length;
 use crate::http1::exchange::{Asked, Ending, Exchange};
 use crate::http1::head::Refusal;
 use crate::http1::persistence::Persistence;
-use crate::http1::produce::{Cut, send_stream};
+use crate::http1::produce::{Cut, send};
 use crate::http1::receive::{NoHead, another_head_received, await_request, read_head};
 use crate::http1::rest::linger;
 use crate::http1::send::{Form, Outgoing};
 use crate::http1::service::Service;
 use crate::http1::switch::{Switched, leave_http, may_switch, switch};
 use crate::http1::wire::{HELD_BYTES_MAX, Wire};
-use crate::response::{Body, Response};
+use crate::response::Response;
 use crate::timeout::Phase;
 use crate::upgrade::Upgrade;
 
@@ -126,9 +126,13 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     let mut response = None;
     let response = call(wire, service, &mut request, &mut response);
     let switches = response.is_upgrade() && may_switch(&request, response);
-    // Whether the connection is switched, `switch` will find out.
+    // Whether the connection is switched, `switch` will find out; how a stream ends, `send_stream`.
     if let Some(meter) = wire.activity().meter().filter(|_| !switches) {
-        meter.answers(Some(request.method()), response.status());
+        if response.streams_to(request.is_head()) {
+            meter.responds();
+        } else {
+            meter.answers(Some(request.method()), response.status());
+        }
     }
     let route = request.route();
     let extras = request.take_extras();
@@ -171,7 +175,7 @@ fn respond(exchange: &mut Exchange<'_>, response: &mut Response) -> After {
     let Exchange { wire, service, .. } = *exchange;
     let asked = exchange.asked();
     let mut form = Form::new(asked, response, Persistence::Reuse);
-    let is_stream = matches!(response.body(), Body::Stream(_)) && !form.without_body;
+    let is_stream = response.streams_to(asked.head_only);
     if asked.persistence == Persistence::Close
         || response.closes()
         || form.length == Length::UntilClose
@@ -182,12 +186,7 @@ fn respond(exchange: &mut Exchange<'_>, response: &mut Response) -> After {
         form.persistence = Persistence::Close;
     }
     let mut cut = Cut { wire, is_whole: form.length != Length::UntilClose || !is_stream };
-    let sent = if is_stream {
-        send_stream(exchange, form, response)
-    } else {
-        Outgoing { wire, service, form }.send(response)
-    };
-    if sent.is_err() {
+    if send(exchange, &mut form, response).is_err() {
         // Closing without the rest of a body that was announced is how the client learns that it is not whole.
         let _ = wire.flush();
         return After::Broken;

@@ -34,6 +34,8 @@ pub(crate) struct Wire {
     output: RefCell<Output>,
     /// Whom a proxy speaks for on this connection.
     proxied: Option<Box<Proxied>>,
+    /// How many bytes have left: all that was ever in the output, but for what is there now, and what was sent past it.
+    gone: Cell<u64>,
     /// The response that was begun last: its status, and where in all bytes its body begins.
     begun: Cell<(Option<Status>, u64)>,
 }
@@ -78,7 +80,13 @@ impl Output {
 
 impl Wire {
     pub(crate) fn new(activity: Rc<Activity>) -> Wire {
-        Wire { activity, output: RefCell::default(), proxied: None, begun: Cell::new((None, 0)) }
+        Wire {
+            activity,
+            output: RefCell::default(),
+            proxied: None,
+            gone: Cell::new(0),
+            begun: Cell::new((None, 0)),
+        }
     }
 
     /// The same stream, which a proxy made if it said so.
@@ -116,7 +124,28 @@ impl Wire {
     #[inline]
     pub(crate) fn begin_body(&self, output: &Output, status: Status, composed_bytes: usize) {
         let head_end = output.bytes.len() - composed_bytes;
-        self.begun.set((Some(status), self.activity.sent_bytes() + head_end as u64));
+        self.begun.set((Some(status), self.gone.get() + head_end as u64));
+    }
+
+    /// Where in all bytes the next one will be that is appended to the output.
+    pub(crate) fn position(&self) -> u64 {
+        self.gone.get() + self.held() as u64
+    }
+
+    /// Takes back all that was appended since this position. `false` if some of it has left already, or nothing more can be sent.
+    pub(crate) fn take_back(&self, position: u64) -> bool {
+        let mut output = self.output.borrow_mut();
+        let Some(kept) = position.checked_sub(self.gone.get()) else { return false };
+        if output.sending != Sending::Possible {
+            return false;
+        }
+        debug_assert!(
+            output.chunk.is_none_or(|start| start as u64 >= kept),
+            "wire: a chunk of the answer before"
+        );
+        output.chunk = None;
+        output.bytes.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        true
     }
 
     /// No response has begun yet.
@@ -132,8 +161,7 @@ impl Wire {
             .output
             .try_borrow()
             .map_or((0, true), |output| (output.bytes.len() as u64, output.sending != Sending::Possible));
-        let body_bytes =
-            if status.is_some() { (self.activity.sent_bytes() + held).saturating_sub(body_at) } else { 0 };
+        let body_bytes = if status.is_some() { (self.gone.get() + held).saturating_sub(body_at) } else { 0 };
         Outcome { status, body_bytes, is_whole: is_whole && !failed }
     }
 
@@ -249,6 +277,7 @@ impl Wire {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        self.gone.set(self.gone.get() + count as u64);
         self.activity.sent(count)
     }
 
