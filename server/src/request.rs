@@ -71,6 +71,11 @@ impl<'c> Request<'c> {
         }
     }
 
+    /// The stream that it came by.
+    pub(crate) fn wire(&self) -> &'c Wire {
+        self.wire
+    }
+
     /// The bytes that the spans of the head refer to.
     fn head_bytes(&self) -> &[u8] {
         self.input.since(self.head_at)

@@ -21,7 +21,6 @@ use crate::middleware::{Described, log_panic, panic_message};
 use crate::printable::Printable;
 use crate::request::Request;
 use crate::response::{Body, IntoResponse as _, Response};
-use crate::timeout::Phase;
 
 /// A response whose end is that of the connection (HTTP/1.0). Unless it was sent whole, the connection is reset, also where its
 /// thread is killed meanwhile: the client would take the part for the whole.
@@ -81,18 +80,15 @@ fn send_stream(exchange: &mut Exchange<'_>, form: &mut Form, response: &mut Resp
 
 /// Lets a body be written, whose length was announced like this.
 fn produce(exchange: &mut Exchange<'_>, length: Length, body: Body) -> Result<(), BrokenOff> {
-    let Exchange { wire, head_at, .. } = *exchange;
+    let Exchange { wire, head_at, deadline, .. } = *exchange;
     let Body::Stream(stream) = body else { unreachable!("produce: a body that is no stream") };
     let mut reader = exchange.reader();
     let wants_trailers = accepts_trailers(&reader.input.head, reader.input.since(head_at));
     let Some(mut writer) = BodyWriter::new(wire, length, wants_trailers) else { return Ok(()) };
-    let before = wire.activity().phase();
-    wire.activity().enter(Phase::Handler);
     let produced = bast::catch_unwind(AssertUnwindSafe(|| {
-        within(wire.activity().handler_deadline(), || (stream.produce)(&mut reader, &mut writer))
+        within(deadline, || (stream.produce)(&mut reader, &mut writer))
             .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
     }));
-    wire.activity().enter(before);
     match produced {
         Ok(Ok(())) => writer.finish().map_err(BrokenOff::Short),
         Ok(Err(error)) => Err(BrokenOff::Failed(error)),

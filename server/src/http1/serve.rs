@@ -18,9 +18,10 @@ use std::net::SocketAddr;
 
 use crate::buffer::Input;
 use crate::hooks::FaultKind;
+use crate::http1::ahead;
 use crate::http1::call::call;
 use crate::http1::encode::Length;
-use crate::http1::exchange::{Asked, Ending, Exchange};
+use crate::http1::exchange::{After, Asked, Ending, Exchange, metered};
 use crate::http1::head::Refusal;
 use crate::http1::persistence::Persistence;
 use crate::http1::produce::{Cut, send};
@@ -32,24 +33,6 @@ use crate::http1::switch::{Switched, leave_http, may_switch, switch};
 use crate::http1::wire::{HELD_BYTES_MAX, Wire};
 use crate::response::Response;
 use crate::timeout::Phase;
-use crate::upgrade::Upgrade;
-
-/// How an exchange ended.
-#[must_use]
-enum After {
-    /// Bytes of the next request are there.
-    Request,
-    /// Nothing is there: wait without buffers.
-    Idle,
-    /// Close at once: all that was received was answered, or nothing can be sent.
-    Close,
-    /// The same where the response could not be sent as a whole.
-    Broken,
-    /// Close so that the client can read the answer although it may still be sending.
-    Linger,
-    /// What comes now is no HTTP.
-    Upgrade(Box<Upgrade>),
-}
 
 /// Serves one connection to its end.
 pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
@@ -57,7 +40,15 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     while let Some(mut buffers) = await_request(wire, service, first) {
         first = false;
         loop {
-            let after = metered(wire, || exchange(wire, service, &peer, buffers.input()));
+            let ahead = if service.is_parallel() {
+                ahead::serve(wire, service, &peer, buffers.input())
+            } else {
+                None
+            };
+            let after = match ahead {
+                None => metered(wire, || exchange(wire, service, &peer, buffers.input())),
+                Some(after) => after,
+            };
             match after {
                 After::Request => {}
                 After::Idle => break,
@@ -93,16 +84,6 @@ pub(crate) fn turn_away(wire: &Wire, service: &Service, refusal: &Refusal) {
     }
 }
 
-/// Tells the connection's meter, if it has one, where a request begins and ends.
-#[inline]
-fn metered(wire: &Wire, exchange: impl FnOnce() -> After) -> After {
-    let Some(meter) = wire.activity().meter() else { return exchange() };
-    meter.begins();
-    let after = exchange();
-    meter.ends();
-    after
-}
-
 /// One request and its response.
 #[inline(never)]
 fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &mut Input) -> After {
@@ -122,9 +103,11 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
         return After::Close;
     }
     wire.activity().begin_request();
+    exchange.begin();
+    let deadline = exchange.deadline;
     let mut request = exchange.request();
     let mut response = None;
-    let response = call(wire, service, &mut request, &mut response);
+    let response = call(service, deadline, &mut request, &mut response);
     let switches = response.is_upgrade() && may_switch(&request, response);
     // Whether the connection is switched, `switch` will find out; how a stream ends, `send_stream`.
     if let Some(meter) = wire.activity().meter().filter(|_| !switches) {

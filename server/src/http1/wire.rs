@@ -6,6 +6,11 @@
 //! sleeps, a lock, a database. The buffer sits in a `RefCell` that is never borrowed while the application runs, so
 //! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself, or of who is told that
 //! it failed: then there is nothing left to send.
+//!
+//! Note [turn]. An answer that is made ahead of its turn (`ahead.rs`) is written to a wire of its own over the same transport. Until
+//! its turn comes that wire only holds: a flush waits for the turn, and the park hook does nothing. The connection's thread
+//! takes over what is held, sends it, and only then says whose turn it is, so that there is one writer at any time. No borrow
+//! of the output is alive while a thread waits for its turn.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -15,6 +20,7 @@ use std::mem;
 use std::rc::Rc;
 
 use bast::fs::File;
+use bast::sync::Once;
 
 use crate::buffer::{Buffers, Input};
 use crate::hooks::FaultKind;
@@ -33,7 +39,9 @@ pub(crate) struct Wire {
     activity: Rc<Activity>,
     output: RefCell<Output>,
     /// Whom a proxy speaks for on this connection.
-    proxied: Option<Box<Proxied>>,
+    proxied: Option<Rc<Proxied>>,
+    /// What is sent waits for this; see Note [turn]. Nearly always nothing.
+    turn: Option<Box<Once>>,
     /// How many bytes have left: all that was ever in the output, but for what is there now, and what was sent past it.
     gone: Cell<u64>,
     /// The response that was begun last: its status, and where in all bytes its body begins.
@@ -84,14 +92,50 @@ impl Wire {
             activity,
             output: RefCell::default(),
             proxied: None,
+            turn: None,
             gone: Cell::new(0),
             begun: Cell::new((None, 0)),
         }
     }
 
     /// The same stream, which a proxy made if it said so.
-    pub(crate) fn behind(self, proxied: Option<Box<Proxied>>) -> Wire {
+    pub(crate) fn behind(self, proxied: Option<Rc<Proxied>>) -> Wire {
         Wire { proxied, ..self }
+    }
+
+    /// A wire over the same transport for an answer whose turn has not come. It holds in `output`.
+    pub(crate) fn ahead(&self, output: Vec<u8>) -> Wire {
+        Wire {
+            output: RefCell::new(Output { bytes: output, ..Output::default() }),
+            turn: Some(Box::default()),
+            ..Wire::new(Rc::clone(&self.activity)).behind(self.proxied.clone())
+        }
+    }
+
+    /// Its turn has come: nothing is before it any more, and it sends by itself.
+    pub(crate) fn give_turn(&self) {
+        if let Some(turn) = &self.turn {
+            turn.call_once(|| {});
+        }
+    }
+
+    fn await_turn(&self) {
+        if let Some(turn) = &self.turn {
+            turn.wait();
+        }
+    }
+
+    /// Appends what `other` holds.
+    pub(crate) fn take_over(&self, other: &Wire) {
+        let mut from = other.output.borrow_mut();
+        from.close_chunk();
+        other.gone.set(other.gone.get() + from.bytes.len() as u64);
+        self.output.borrow_mut().bytes.append(&mut from.bytes);
+    }
+
+    /// Gives up the room for output.
+    pub(crate) fn take_room(&self) -> Vec<u8> {
+        mem::take(&mut self.output.borrow_mut().bytes)
     }
 
     pub(crate) fn proxied(&self) -> Option<&Proxied> {
@@ -179,7 +223,9 @@ impl Wire {
     ///
     /// # Errors
     /// Those of the transport, now or in an earlier flush.
+    #[inline]
     pub(crate) fn flush(&self) -> io::Result<()> {
+        self.await_turn();
         self.send(&mut self.output.borrow_mut())
     }
 
@@ -188,6 +234,7 @@ impl Wire {
     pub(crate) fn flush_with<'p>(&self, parts: impl Iterator<Item = &'p [u8]>) -> io::Result<()> {
         /// So many slices need no memory of their own: what is held, and most bodies.
         const FEW: usize = 4;
+        self.await_turn();
         self.send_once(&mut self.output.borrow_mut(), |held| {
             #[expect(clippy::redundant_closure, reason = "the slices live no longer than what is held")]
             let slices = iter::once(IoSlice::new(held)).chain(parts.map(|part| IoSlice::new(part)));
@@ -203,7 +250,8 @@ impl Wire {
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
     pub(crate) fn flush_before_park(&self) {
-        if let Ok(mut output) = self.output.try_borrow_mut()
+        if self.turn.as_ref().is_none_or(|turn| turn.is_completed())
+            && let Ok(mut output) = self.output.try_borrow_mut()
             && !output.bytes.is_empty()
         {
             let _ = self.send(&mut output);
@@ -286,6 +334,7 @@ impl Wire {
     /// # Errors
     /// Those of the transport, and `UnexpectedEof` where the file is shorter than it was.
     pub(crate) fn flush_with_file(&self, file: &File, mut offset: u64, mut len: u64) -> io::Result<()> {
+        self.await_turn();
         self.send_once(&mut self.output.borrow_mut(), |mut head| {
             let transport = self.activity.transport();
             while !head.is_empty() {

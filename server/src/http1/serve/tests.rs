@@ -29,6 +29,8 @@ pub(crate) fn service(handler: impl Handler) -> Service {
         handler: Box::new(handler),
         limits: limits(),
         handler_limit: None,
+        parallel: 1,
+        stack_bytes: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
         patient: AtomicBool::new(false),
