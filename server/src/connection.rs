@@ -56,7 +56,7 @@ fn converse(live: &Live, activity: &Rc<Activity>, peer: SocketAddr) {
 
 /// Who is there, and whether they may come in.
 #[inline(never)]
-fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketAddr, Option<Box<Proxied>>)> {
+fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketAddr, Option<Rc<Proxied>>)> {
     let shared = live.shared();
     let proxied = match &shared.proxy_protocol {
         None => None,
@@ -82,7 +82,7 @@ fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketA
     {
         return None;
     }
-    Some((client, proxied.map(Box::new)))
+    Some((client, proxied.map(Rc::new)))
 }
 
 #[cold]

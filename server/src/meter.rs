@@ -141,9 +141,21 @@ impl Meter {
 
     /// There is a response. `method` is `None` where there was no request to speak of.
     pub(crate) fn answers(&self, method: Option<Method<'_>>, status: Status) {
+        self.counts(method, status);
+        self.responds();
+    }
+
+    /// Counts a response. One that is written while it is sent is counted when that has ended: until then another may take its place.
+    pub(crate) fn counts(&self, method: Option<Method<'_>>, status: Status) {
         self.requests.set(self.requests.get() + 1);
         if let Some(times) = &self.times {
             times.recorder.answered(method, status);
+        }
+    }
+
+    /// The handler has returned, and the time is that of the response.
+    pub(crate) fn responds(&self) {
+        if let Some(times) = &self.times {
             times.answered.set(true);
             times.turn_to(Step::Respond);
             if let Some(method) = method {

@@ -156,7 +156,14 @@ mod tests {
             .get("/broken", |_: &mut Request<'_>| {
                 Response::stream("a/b", |body| {
                     body.write_all(b"12345")?;
+                    body.flush()?;
                     Err(std::io::Error::other("no more"))
+                })
+            })
+            .get("/replaced", |_: &mut Request<'_>| {
+                Response::stream("a/b", |body| {
+                    body.write_all(b"12345")?;
+                    Err(std::io::Error::other("nothing was sent"))
                 })
             })
             .get("/panic", |_: &mut Request<'_>| -> Response { panic!("a handler that fails") });
@@ -167,6 +174,7 @@ mod tests {
             ("HEAD", "/bytes/5", (Some(200), 0, true, Some("/bytes/{n}"))),
             ("GET", "/stream", (Some(200), 5, true, Some("/stream"))),
             ("GET", "/broken", (Some(200), 5, false, Some("/broken"))),
+            ("GET", "/replaced", (Some(500), 26, true, Some("/replaced"))),
             ("GET", "/panic", (Some(500), 26, true, Some("/panic"))),
             ("GET", "/nothing", (Some(404), 14, true, None)),
         ] {

@@ -249,7 +249,6 @@ impl Server {
             listener,
             service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
-            stack_bytes: settings.stack_bytes,
             #[cfg(feature = "tls")]
             tls: self.tls,
             proxy_protocol: settings.proxy_protocol,

@@ -29,7 +29,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::hooks::FaultKind;
 use crate::meter::Meter;
@@ -230,8 +230,6 @@ pub(crate) struct Activity {
     write_pace: Pace,
     /// So much of what was sent has been acknowledged for certain.
     delivered: Cell<u64>,
-    /// When the handler that runs must have ended, if there is such a limit.
-    handler_deadline: Cell<Option<Instant>>,
     /// The server is shutting down; a stream that has left HTTP has no other way to know.
     draining: Cell<bool>,
     /// Where the registry keeps this; meaningless while not registered.
@@ -256,7 +254,6 @@ impl Activity {
             body_pace: Pace::default(),
             write_pace: Pace::default(),
             delivered: Cell::new(0),
-            handler_deadline: Cell::new(None),
             draining: Cell::new(false),
             index: Cell::new(usize::MAX),
             transport,
@@ -335,15 +332,6 @@ impl Activity {
         self.requests.get()
     }
 
-    /// When the present handler must have ended.
-    pub(crate) fn handler_deadline(&self) -> Option<Instant> {
-        self.handler_deadline.get()
-    }
-
-    pub(crate) fn set_handler_deadline(&self, deadline: Option<Instant>) {
-        self.handler_deadline.set(deadline);
-    }
-
     /// Notes that so many bytes arrived.
     ///
     /// # Errors
@@ -373,11 +361,6 @@ impl Activity {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
-    }
-
-    /// How many bytes were written so far.
-    pub(crate) fn sent_bytes(&self) -> u64 {
-        self.sent.get()
     }
 
     /// Was the limit of the current phase exceeded?

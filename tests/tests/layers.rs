@@ -105,6 +105,7 @@ const SERVER: &[&[&str]] = &[
     &["http1::call"],
     &["http1::send"],
     &["http1::produce", "http1::switch"],
+    &["http1::ahead"],
     &["http1::serve"],
     &["testing"],
     &["benching"],
