@@ -34,6 +34,9 @@ pub(crate) fn run(peer: SocketAddr, mut live: Live) {
     }
     let _membership = registry.register(&activity);
     registry.ensure_sweeper();
+    if shared.is_stopping() {
+        registry.ensure_haste();
+    }
     match activity.meter() {
         None => converse(&live, &activity, peer),
         Some(meter) => metered(shared, &activity, meter, || converse(&live, &activity, peer)),
