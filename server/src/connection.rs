@@ -88,6 +88,13 @@ fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketA
     let proxied = match &shared.proxy_protocol {
         None => None,
         Some(protocol) => {
+            if protocol.trusts(peer.ip()) {
+                activity.enter(Phase::Head);
+                if shared.service.is_in_haste() {
+                    // As for a head: what is there by now is taken, more is not waited for.
+                    activity.expire();
+                }
+            }
             match proxy::receive(protocol, activity, peer, shared.service.limits.head_bytes_max) {
                 Ok(proxied) => proxied,
                 Err(rejected) => {
