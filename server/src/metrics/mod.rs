@@ -89,8 +89,14 @@ impl Metrics {
             accepted: AtomicU64::new(0),
             refused: Default::default(),
         });
-        self.servers().push(Arc::clone(&cells));
+        // As in `all`.
+        bast::no_park(|| self.servers().push(Arc::clone(&cells)));
         cells
+    }
+
+    /// The servers so far. Copied without a switch to another thread at the allocation: it might want the lock.
+    fn all(&self) -> Vec<Arc<ServerCells>> {
+        bast::no_park(|| self.servers().clone())
     }
 
     /// Never held over anything that waits.
