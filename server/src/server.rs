@@ -206,8 +206,9 @@ impl Server {
 
     /// Serves until it is shut down, and returns after a graceful drain: no new connections, idle ones closed at once,
     /// every request whose head had arrived answered, as long as that takes no longer than
-    /// [`Settings::drain_deadline`]. What is left then, or at the second call or [signal](ServerHandle), is killed; the server has ended
-    /// as it was told to, so that this is `Ok` too, and a warning in the log.
+    /// [`Settings::drain_deadline`]. What is left then, or at the second call or [signal](ServerHandle), is killed, and answered by a
+    /// 503 where nothing of its answer was sent; the server has ended as it was told to, so that this is `Ok` too, and a warning in
+    /// the log.
     ///
     /// On a plain OS thread this makes a runtime and ends it again. On a green thread it serves with all capabilities
     /// of its runtime.
@@ -368,7 +369,8 @@ pub struct ServerHandle {
 impl ServerHandle {
     /// Begins a graceful shutdown, as the first SIGTERM does. The second call, like the second signal, ends it at once
     /// by killing what is left: handlers unwind at their next blocking call or [`bast::yield_point`]; one that only computes
-    /// is given up after a few seconds, and named in the log. Returns at once; `serve` returns when it is done.
+    /// is given up after a few seconds, and named in the log, unless it keeps the very core on which `serve` waits, which then hears
+    /// nothing before it ends. Returns at once; `serve` returns when it is done.
     pub fn shutdown(&self) {
         self.shutdown.send(Event::Stop);
     }
