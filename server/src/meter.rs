@@ -169,6 +169,10 @@ impl Meter {
     pub(crate) fn ends(&self) {
         if let Some(times) = &self.times {
             let now = times.turn_to(Step::Idle);
+            if !times.answered.get() {
+                // Some bytes, and then an end or nothing more: that is no request.
+                return;
+            }
             times.recorder.served(&times.spent.borrow(), now - times.request.get());
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Outcome {
 
 impl Sent<'_> {
     /// The status that was sent: the server's own 500 where the handler panicked. `None` where there is no response,
-    /// because the thread of the connection was killed.
+    /// because the thread of the connection was killed: its client is sent a bare 503 behind that, if it can be.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.outcome.status

@@ -17,6 +17,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
 use std::iter;
 use std::mem;
+use std::net::Shutdown;
 use std::rc::Rc;
 
 use bast::fs::File;
@@ -33,6 +34,9 @@ use crate::timeout::{Activity, Phase};
 /// Output is sent as soon as this much is held.
 pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
 
+/// How much is read and dropped before a close that does not wait, in pieces of 512 bytes: what a client sends with a request.
+const UNREAD_PIECES_MAX: usize = 128;
+
 /// One connection's stream.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -46,6 +50,8 @@ pub(crate) struct Wire {
     gone: Cell<u64>,
     /// The response that was begun last: its status, and where in all bytes its body begins.
     begun: Cell<(Option<Status>, u64)>,
+    /// How many requests had been received when the last head was composed.
+    answered: Cell<u32>,
 }
 
 /// Bytes to be sent.
@@ -95,6 +101,7 @@ impl Wire {
             turn: None,
             gone: Cell::new(0),
             begun: Cell::new((None, 0)),
+            answered: Cell::new(0),
         }
     }
 
@@ -125,8 +132,9 @@ impl Wire {
         }
     }
 
-    /// Appends what `other` holds.
+    /// Appends what `other` holds. The answer to the request is its business from now on.
     pub(crate) fn take_over(&self, other: &Wire) {
+        self.answered.set(self.activity.requests());
         let mut from = other.output.borrow_mut();
         from.close_chunk();
         other.gone.set(other.gone.get() + from.bytes.len() as u64);
@@ -167,6 +175,7 @@ impl Wire {
     /// A response's head was composed into `output`, and so many bytes of its body behind it: what follows is the rest.
     #[inline]
     pub(crate) fn begin_body(&self, output: &Output, status: Status, composed_bytes: usize) {
+        self.answered.set(self.activity.requests());
         let head_end = output.bytes.len() - composed_bytes;
         self.begun.set((Some(status), self.gone.get() + head_end as u64));
     }
@@ -212,6 +221,32 @@ impl Wire {
     /// Has sending failed? Then that was told already, and what the writer makes of it is no fault of its own.
     pub(crate) fn has_failed(&self) -> bool {
         self.output.try_borrow().is_ok_and(|output| output.sending == Sending::Failed)
+    }
+
+    /// Was a request received of whose answer nothing was composed, and can one still be sent?
+    pub(crate) fn owes_an_answer(&self) -> bool {
+        let is_free = |output: &Output| output.sending == Sending::Possible && output.bytes.is_empty();
+        self.answered.get() != self.activity.requests()
+            && self.output.try_borrow().is_ok_and(|it| is_free(&it))
+    }
+
+    /// Sends this as the last of the connection, in a thread that is unwinding: without waiting, and all or nothing for what the
+    /// client knows.
+    #[cold]
+    pub(crate) fn send_last_words(&self, bytes: &[u8]) {
+        let transport = self.activity.transport();
+        if !transport.write(bytes).is_ok_and(|count| count == bytes.len()) {
+            return;
+        }
+        let _ = self.activity.sent(bytes.len());
+        let _ = transport.shutdown(Shutdown::Write);
+        // What is unread would make the close a reset, which could destroy them (RFC 9112 §9.6).
+        let mut piece = [0; 512];
+        for _ in 0..UNREAD_PIECES_MAX {
+            if !matches!(transport.try_read(&mut piece), Ok(Some(1..))) {
+                return;
+            }
+        }
     }
 
     /// How many bytes are held.
@@ -359,6 +394,13 @@ impl Wire {
         })
     }
 
+    /// Sends what is held of a connection whose thread is killed: answers that were given before.
+    #[cold]
+    #[inline(never)]
+    fn send_rest(&self) {
+        let _ = self.flush();
+    }
+
     /// Waits for input and appends it to `input`; returns 0 at the end of the stream.
     pub(crate) fn fill(&self, input: &mut Input, keep: usize) -> io::Result<usize> {
         input.fill(keep, |room| self.read(room))
@@ -431,6 +473,9 @@ impl Drop for Loan<'_> {
     #[inline]
     fn drop(&mut self) {
         let Some(mut buffers) = self.buffers.take() else { return };
+        if self.wire.held() > 0 {
+            self.wire.send_rest();
+        }
         mem::swap(&mut self.wire.output.borrow_mut().bytes, &mut buffers.output);
         buffers.give_back();
     }
