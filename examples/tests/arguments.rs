@@ -37,7 +37,9 @@ fn name(program: &str) -> &str {
 fn every_program_is_in_the_list() {
     let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin")).expect("a folder");
     let mut programs: Vec<String> = sources
-        .map(|entry| entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned())
+        .map(|entry| {
+            entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned()
+        })
         .collect();
     programs.sort();
     assert_eq!(PROGRAMS.iter().map(|program| name(program)).collect::<Vec<_>>(), programs);

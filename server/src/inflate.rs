@@ -81,11 +81,15 @@ pub(crate) fn inflate(coded: Coded, body: Vec<u8>, bytes_max: u64) -> Result<Vec
     loop {
         let begin = content.len();
         content.resize(begin + PIECE_BYTES, 0);
-        let count = bast::ensure_stack(CODER_STACK_BYTES, || decoder.read(&mut content[begin..]))
-            .map_err(|error| Error::bad_request("the body is not what its content coding says").caused_by(error))?;
+        let count = bast::ensure_stack(CODER_STACK_BYTES, || decoder.read(&mut content[begin..])).map_err(
+            |error| Error::bad_request("the body is not what its content coding says").caused_by(error),
+        )?;
         content.truncate(begin + count);
         if content.len() as u64 > bytes_max {
-            return Err(Error::new(Status::CONTENT_TOO_LARGE, "the body is too large when it is decompressed"));
+            return Err(Error::new(
+                Status::CONTENT_TOO_LARGE,
+                "the body is too large when it is decompressed",
+            ));
         }
         if count == 0 {
             return Ok(content);

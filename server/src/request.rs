@@ -16,9 +16,9 @@ use crate::http1::body::RequestBody;
 use crate::http1::encode;
 use crate::http1::reader::BodyReader;
 use crate::http1::wire::Wire;
-use crate::inflate::{self, Coded};
 #[cfg(feature = "gzip")]
 use crate::inflate::Inflated;
+use crate::inflate::{self, Coded};
 use crate::message::{Method, Status, Version, list};
 use crate::pattern::{self, PARAMS_MAX};
 use crate::percent;

@@ -297,12 +297,7 @@ impl Router {
     }
 
     #[track_caller]
-    fn mount_as(
-        mut self,
-        prefix: &str,
-        handler: Arc<dyn Handler>,
-        kind: fn(&'static str) -> Kind,
-    ) -> Router {
+    fn mount_as(mut self, prefix: &str, handler: Arc<dyn Handler>, kind: fn(&'static str) -> Kind) -> Router {
         check_prefix(prefix);
         check_mount(prefix);
         let prefix = pattern::intern(prefix.trim_end_matches('/'));

@@ -979,7 +979,10 @@ fn an_error_names_its_request_and_what_failed_but_no_query() {
             ("SSH-2.0\r\n\r\n", "malformed response: "),
             (chunked, "the response was cut off within its body"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n\u{1}", ""),
-            ("HTTP/1.1 302 Found\r\nLocation: https://other/?t=secret\r\nContent-Length: 0\r\n\r\n", "the redirect "),
+            (
+                "HTTP/1.1 302 Found\r\nLocation: https://other/?t=secret\r\nContent-Length: 0\r\n\r\n",
+                "the redirect ",
+            ),
         ] {
             let said = said.to_owned();
             let script = script(vec![Box::new(move |mut peer| {
@@ -999,7 +1002,10 @@ fn an_error_names_its_request_and_what_failed_but_no_query() {
             script.ends();
         }
         let refused = Client::new().get("http://a/b?key=secret").header("X", "a\nb").send().unwrap_err();
-        assert_eq!(refused.to_string(), "GET http://a/b: the request cannot be sent: a malformed header field");
+        assert_eq!(
+            refused.to_string(),
+            "GET http://a/b: the request cannot be sent: a malformed header field"
+        );
         let bad = Client::new().get("ftp://secret@a/").send().unwrap_err();
         assert!(bad.is_request() && !bad.to_string().contains("secret"), "{bad}");
     });

@@ -351,5 +351,8 @@ fn an_overflow_of_a_handler_names_the_setting_of_the_server() {
     let told = child::stderr(&output);
     assert_eq!(output.status.signal(), Some(SIGABRT), "{told}");
     assert!(told.contains("\"conn 127.0.0.1:"), "{told}");
-    assert!(told.contains("a larger one: bast_server::Settings::stack_bytes, or bast::ensure_stack"), "{told}");
+    assert!(
+        told.contains("a larger one: bast_server::Settings::stack_bytes, or bast::ensure_stack"),
+        "{told}"
+    );
 }

@@ -26,7 +26,9 @@ fn trace(path: String) -> io::Result<()> {
         let log = Handle::current().start_event_log(1 << 16)?;
         work()?;
         log.stop();
-        let mut file = BufWriter::new(File::create(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?);
+        let mut file = BufWriter::new(
+            File::create(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?,
+        );
         log.write_chrome(&mut file)?;
         file.flush()
     })

@@ -32,7 +32,12 @@ fn main() -> ExitCode {
     arguments::end(serve(certificates, key, address, folder.first()))
 }
 
-fn serve(certificates: &str, key: &str, address: &str, folder: Option<&String>) -> Result<(), Box<dyn Error>> {
+fn serve(
+    certificates: &str,
+    key: &str,
+    address: &str,
+    folder: Option<&String>,
+) -> Result<(), Box<dyn Error>> {
     // The first certificate is the server's own, the others lead to one that clients know.
     let certificates = CertificateDer::pem_file_iter(certificates)?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(key)?;

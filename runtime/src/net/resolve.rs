@@ -72,9 +72,8 @@ impl ToSocketAddrs for str {
         if let Ok(address) = self.parse::<SocketAddr>() {
             return Ok(one(address));
         }
-        let malformed = |what| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {what}", self.escape_debug()))
-        };
+        let malformed =
+            |what| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {what}", self.escape_debug()));
         let (name, port) = self.rsplit_once(':').ok_or_else(|| malformed("an address without a port"))?;
         resolve(name, port.parse().map_err(|_| malformed("the port is none of 0 to 65535"))?, None)
     }

@@ -40,7 +40,12 @@ impl Files {
     /// # Errors
     /// The directory cannot be opened: the message names it.
     pub fn open(root: impl AsRef<Path>) -> io::Result<Files> {
-        Ok(Files { root: Root::open(root)?, prefix: Box::default(), precompressed: false, single_page: false })
+        Ok(Files {
+            root: Root::open(root)?,
+            prefix: Box::default(),
+            precompressed: false,
+            single_page: false,
+        })
     }
 
     /// Serves them below this path instead of below `/`: with `/static`, the request `/static/a.css` gets the
@@ -135,10 +140,7 @@ impl Files {
             Some("") => Err(Missing::Directory),
             Some(target) => self.root.find(target.as_bytes()),
         };
-        if self.single_page
-            && matches!(found, Err(Missing::NotFound))
-            && target.is_some_and(is_page)
-        {
+        if self.single_page && matches!(found, Err(Missing::NotFound)) && target.is_some_and(is_page) {
             target = Some("/index.html");
             found = self.root.find(b"/index.html");
         }

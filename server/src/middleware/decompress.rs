@@ -138,8 +138,9 @@ mod tests {
         #[cfg(feature = "json")]
         {
             use std::collections::BTreeMap;
-            let json =
-                |request: &mut Request<'_>| request.json::<BTreeMap<String, u8>>().map(|map| map.len().to_string());
+            let json = |request: &mut Request<'_>| {
+                request.json::<BTreeMap<String, u8>>().map(|map| map.len().to_string())
+            };
             assert_eq!(send(json, coded, &body).0, 415);
             assert_eq!(send(json.with(Decompress::new(2)), coded, &body), (200, "0".to_owned()));
         }
