@@ -254,9 +254,9 @@ mod tests {
 
     #[test]
     fn only_what_a_wait_for_the_client_says_is_a_departure_by_itself() {
-        assert!(is_gone(&Gone::Client.into()));
-        assert!(is_gone(&Gone::Draining.into()));
-        assert!(!is_gone(&io::ErrorKind::BrokenPipe.into()));
-        assert!(!is_gone(&io::Error::other("the database is gone")));
+        assert!(Gone::is_in(&Gone::Client.into()));
+        assert!(Gone::is_in(&Gone::Draining.into()));
+        assert!(!Gone::is_in(&io::ErrorKind::BrokenPipe.into()));
+        assert!(!Gone::is_in(&io::Error::other("the database is gone")));
     }
 }
