@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::load::{Load, Outcome};
-use crate::mode::Mode;
+use crate::memory::kernel_stacks_bytes;
+use crate::mode::{Mode, Resource};
 use crate::probe::{self, Fetched};
 use crate::procstat::CpuTime;
 use crate::servers::{Running, ServerUnderTest, Setting};
@@ -17,6 +18,10 @@ use crate::url::Target;
 
 /// A warm-up run is long enough to tell a request's cost.
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Idle connections whose memory is measured: enough that what is allocated in large pieces does not show.
+const IDLE_CONNECTIONS: usize = 1000;
+const IDLE_CONNECTIONS_SMOKE: usize = 20;
 
 /// What a measurement is to be like.
 #[derive(Debug)]
@@ -82,6 +87,8 @@ pub struct Series {
     pub requests: u64,
     /// By round.
     pub samples: Vec<Sample>,
+    /// What an idle connection that has had a request takes, where the workload keeps connections.
+    pub connection_bytes: Option<f64>,
 }
 
 /// All servers in all rounds.
@@ -156,6 +163,12 @@ impl Bench {
         Ok(Bench { running: fitting, load, left_out })
     }
 
+    /// The server `index`.
+    #[must_use]
+    pub fn server(&self, index: usize) -> &Running {
+        &self.running[index]
+    }
+
     /// Sends `requests` to the server `index`.
     ///
     /// # Errors
@@ -167,6 +180,23 @@ impl Bench {
         let before = server.cpu_time()?;
         let outcome = self.load.run()?;
         Ok(Sample { outcome, server: server.cpu_time()? - before })
+    }
+
+    /// What a connection takes of the server `index` that has had a request and is idle: user memory, page tables and the
+    /// kernel's stacks of OS threads, the mean of so many. What the kernel keeps for a socket, the same for all, is not in it.
+    ///
+    /// # Errors
+    /// The connections', or where the server has ended.
+    pub fn connection_bytes(&self, index: usize, connections: usize) -> io::Result<f64> {
+        let server = &self.running[index];
+        let target = Target::new(server.addr, &self.load.target.path);
+        let footprint = || Ok::<_, io::Error>(server.footprint()? + kernel_stacks_bytes()?);
+        let before = footprint()?;
+        let open = (0..connections).map(|_| probe::fetch_over_new(&target, false));
+        let open: Vec<_> = open.collect::<io::Result<_>>()?;
+        let taken = footprint()?.saturating_sub(before);
+        drop(open);
+        Ok(taken as f64 / connections as f64)
     }
 
     /// Ends the servers by SIGTERM.
@@ -237,6 +267,7 @@ pub fn measure(plan: &Plan<'_>) -> io::Result<Measured> {
         name: server.name.clone(),
         requests,
         samples: Vec::with_capacity(rounds),
+        connection_bytes: None,
     };
     let mut series: Vec<Series> = bench.running.iter().zip(requests).map(new_series).collect();
     for round in 0..rounds {
@@ -245,6 +276,13 @@ pub fn measure(plan: &Plan<'_>) -> io::Result<Measured> {
             let index = if round % 2 == 0 { turn } else { series.len() - 1 - turn };
             let sample = bench.sample(index, series[index].requests)?;
             series[index].samples.push(sample);
+        }
+    }
+    // Not those that take their time for each request, or fill the memory with files.
+    if mode.keep_alive && mode.resource == Resource::Constant {
+        let connections = if plan.smoke { IDLE_CONNECTIONS_SMOKE } else { IDLE_CONNECTIONS };
+        for (index, series) in series.iter_mut().enumerate() {
+            series.connection_bytes = Some(bench.connection_bytes(index, connections)?);
         }
     }
     Ok(Measured { series, left_out: bench.left_out })

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::iter;
 
 use crate::http1::reader::BodyError;
 use crate::message::Status;
@@ -124,7 +125,7 @@ impl Error {
     }
 }
 
-/// A failure of the request's body keeps its own status (400, 408, 413); a limit of time that passed
+/// A failure of the request's body keeps its own status (400, 408, 413), also where it is the cause of another error; a limit of time that passed
 /// ([`bast::timeout`]), and a wait that ended because the client went or the server shuts down ([`Gone`]), are a 503;
 /// everything else is a 500.
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
@@ -135,11 +136,11 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
         if let Some(gone) = (&source as &(dyn StdError + 'static)).downcast_ref::<Gone>() {
             return Error::new(Status::SERVICE_UNAVAILABLE, gone.to_string()).caused_by(*gone);
         }
-        let refusal = (&source as &(dyn StdError + 'static))
-            .downcast_ref::<io::Error>()
-            .and_then(|error| error.get_ref())
-            .and_then(|inner| inner.downcast_ref::<BodyError>())
-            .map(|body| body.0);
+        let causes = iter::successors(Some(&source as &(dyn StdError + 'static)), |error| (*error).source());
+        let refusal = causes
+            .filter_map(|error| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<BodyError>())
+            .map(|body| body.0)
+            .next();
         Error {
             status: refusal.map_or(Status::INTERNAL_SERVER_ERROR, |refusal| refusal.status),
             message: refusal.map(|refusal| refusal.reason.into()),
@@ -159,14 +160,18 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        write_with_causes(f, self, self.source())
     }
+}
+
+/// What failed, and behind colons why: for logs.
+pub(crate) fn write_with_causes(
+    f: &mut fmt::Formatter<'_>,
+    what: &dyn fmt::Display,
+    cause: Option<&(dyn StdError + 'static)>,
+) -> fmt::Result {
+    write!(f, "{what}")?;
+    iter::successors(cause, |error| (*error).source()).try_for_each(|error| write!(f, ": {error}"))
 }
 
 /// A short text with the status and the message. Faults of the server are logged with their cause and with the request they
@@ -236,6 +241,28 @@ mod tests {
             Error::from(BodyError::cut_off(io::ErrorKind::UnexpectedEof)).status(),
             Status::BAD_REQUEST
         );
+    }
+
+    #[test]
+    fn a_failed_body_keeps_its_status_as_the_cause_of_another_error() {
+        #[derive(Debug)]
+        struct NotStored(io::Error);
+        impl fmt::Display for NotStored {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("not stored")
+            }
+        }
+        impl StdError for NotStored {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let too_large = || Refusal { status: Status::CONTENT_TOO_LARGE, reason: "too large" };
+        let error = Error::from(NotStored(BodyError::refused(too_large())));
+        assert_eq!(format!("{error:?}"), "413 Content Too Large: too large: not stored: too large");
+        let error = Error::from(io::Error::other(NotStored(BodyError::refused(too_large()))));
+        assert_eq!(error.status(), Status::CONTENT_TOO_LARGE);
+        assert_eq!(Error::from(NotStored(io::Error::other("disk"))).status(), Status::INTERNAL_SERVER_ERROR);
     }
 
     #[test]

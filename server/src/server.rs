@@ -18,12 +18,12 @@ use crate::admission::Admission;
 use crate::class::is_field_value;
 use crate::handler::Handler;
 use crate::handover::{self, Lent, Offer, Predecessor, Relieved, Sharing};
-use crate::http1::serve::Service;
+use crate::http1::service::Service;
 use crate::listener;
 use crate::load::LoadTable;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::shutdown::{Event, PATIENCE, Shutdown};
+use crate::shutdown::{Event, PATIENCE, Shutdown, is_repeat};
 use crate::timeout::{Patience, Registry};
 
 /// An HTTP server, bound to its address and not serving yet.
@@ -56,9 +56,23 @@ impl Server {
     /// Binds to an address. Connections wait in the kernel's queue until the server serves.
     ///
     /// # Errors
-    /// Those of resolving the address and of socket(2), bind(2) and listen(2).
+    /// Those of resolving the address and of socket(2), bind(2) and listen(2). The latter name the address and keep the
+    /// kind; [`source`](std::error::Error::source) has the error itself, with its number.
+    ///
+    /// ```
+    /// use bast_server::Server;
+    /// let first = Server::bind("127.0.0.1:0")?;
+    /// let error = Server::bind(first.local_addr()?).unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    /// let address = first.local_addr()?;
+    /// assert_eq!(error.to_string(), format!("cannot listen on {address}: Address already in use (os error 98)"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Server> {
-        let server = Server::from_listener(TcpListener::bind(address)?)?;
+        let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+        let listener =
+            TcpListener::bind(&*addresses).map_err(|error| CannotListen::explain(addresses, error))?;
+        let server = Server::from_listener(listener)?;
         Ok(Server { sharing: Sharing::Sole, ..server })
     }
 
@@ -192,7 +206,7 @@ impl Server {
 
     /// Serves until it is shut down, and returns after a graceful drain: no new connections, idle ones closed at once,
     /// every request whose head had arrived answered, as long as that takes no longer than
-    /// [`Settings::drain_deadline`]. What is left then, or at the second call or signal, is killed; the server has ended
+    /// [`Settings::drain_deadline`]. What is left then, or at the second call or [signal](ServerHandle), is killed; the server has ended
     /// as it was told to, so that this is `Ok` too, and a warning in the log.
     ///
     /// On a plain OS thread this makes a runtime and ends it again. On a green thread it serves with all capabilities
@@ -276,10 +290,46 @@ impl fmt::Debug for Server {
     }
 }
 
+/// An error of bind(2) and its likes, which does not say itself what it is about.
+struct CannotListen {
+    addresses: Vec<SocketAddr>,
+    source: io::Error,
+}
+
+impl CannotListen {
+    fn explain(addresses: Vec<SocketAddr>, source: io::Error) -> io::Error {
+        io::Error::new(source.kind(), CannotListen { addresses, source })
+    }
+}
+
+impl fmt::Display for CannotListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot listen on ")?;
+        for (index, address) in self.addresses.iter().enumerate() {
+            write!(f, "{}{address}", if index > 0 { " or " } else { "" })?;
+        }
+        // Most programs print an error without its causes, and this one is worth nothing without.
+        write!(f, ": {}", self.source)
+    }
+}
+
+impl fmt::Debug for CannotListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for CannotListen {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
 /// Shuts a server down, from any thread.
 ///
 /// # Signals of the program's own
-/// The server reacts to SIGINT and SIGTERM, unless [`Settings::handle_signals`] is off. One thread receives what others
+/// The server reacts to SIGINT and SIGTERM, unless [`Settings::handle_signals`] is off. The same signal again within 100 ms
+/// of the one before is taken for the same wish: some supervisors send two, one to the process and one to its group. One thread receives what others
 /// the program wants, and does what they mean; all capabilities see it, as they share the program's memory:
 ///
 /// ```no_run
@@ -329,7 +379,14 @@ fn watch_signals(shared: &Shared) -> io::Result<Thread> {
     let signals = Signals::new([Signal::Interrupt, Signal::Terminate])?;
     let shutdown = Arc::clone(&shared.shutdown);
     let watcher = Builder::new().name("signals").spawn(move || {
+        let mut before = None;
         while let Ok(signal) = signals.wait() {
+            let now = Instant::now();
+            if is_repeat(before, signal, now) {
+                log::info!("received {signal:?} again, at once: taken for one");
+                continue;
+            }
+            before = Some((signal, now));
             log::info!("received {signal:?}");
             shutdown.send(Event::Stop);
         }

@@ -13,7 +13,7 @@ use bast::net::{TcpListener, TcpStream};
 
 use crate::admission::{Admission, Client, NoRoom};
 use crate::hooks::Hooks;
-use crate::http1::serve::Service;
+use crate::http1::service::Service;
 use crate::load::LoadTable;
 use crate::meter::Meter;
 use crate::metrics::{Reason, Recorder, ServerCells};

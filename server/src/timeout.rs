@@ -643,7 +643,7 @@ impl Registry {
         })
     }
 
-    fn new(limits: TimeLimits) -> Rc<Registry> {
+    pub(crate) fn new(limits: TimeLimits) -> Rc<Registry> {
         Rc::new(Registry {
             limits,
             period: limits.period(),

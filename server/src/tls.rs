@@ -44,7 +44,8 @@ use rustls::ServerConfig;
 
 use crate::hooks::FaultKind;
 use crate::http1::head::bad;
-use crate::http1::serve::{Service, turn_away};
+use crate::http1::serve::turn_away;
+use crate::http1::service::Service;
 use crate::http1::wire::Wire;
 use crate::timeout::Phase;
 use crate::transport::Transport;

@@ -81,6 +81,7 @@ const SERVER: &[&[&str]] = &[
     &["file::root"],
     // A response keeps the error that it was made from.
     &["response", "error"],
+    &["inflate"],
     &["request"],
     &["cookie", "extract", "html"],
     &["sse"],
@@ -96,6 +97,14 @@ const SERVER: &[&[&str]] = &[
     &["dump", "metrics::page"],
     &["file::files"],
     &["router"],
+    &["http1::service"],
+    &["http1::rest"],
+    // The next request may be looked for before the answer to this one is composed.
+    &["http1::exchange"],
+    &["http1::receive"],
+    &["http1::call"],
+    &["http1::send"],
+    &["http1::produce", "http1::switch"],
     &["http1::serve"],
     &["testing"],
     &["benching"],

@@ -18,7 +18,7 @@ use super::{Cost, Plan, Reading, Stopwatch};
 use crate::memory::Footprint;
 
 /// The name of the child's role.
-pub const ROLE: &str = "park";
+pub(super) const ROLE: &str = "park";
 
 /// What the threads get at the gate.
 const KEY: u64 = 7;
@@ -67,7 +67,7 @@ fn parse(line: &str) -> io::Result<Vec<Reading>> {
 ///
 /// # Panics
 /// Where a thread does not come through the gate.
-pub fn child(threads: usize) -> io::Result<()> {
+pub(super) fn child(threads: usize) -> io::Result<()> {
     let runtime = Runtime::builder().capabilities(1).build()?;
     let values = runtime.run(move || round(threads))?;
     let line: Vec<String> = values.iter().map(ToString::to_string).collect();
@@ -104,13 +104,13 @@ fn round(threads: usize) -> io::Result<[f64; READINGS.len()]> {
 }
 
 /// Threads that wait at a gate.
-struct Parked {
+pub(super) struct Parked {
     gate: Arc<MVar<u64>>,
     handles: Vec<JoinHandle<u64>>,
 }
 
 impl Parked {
-    fn spawn(threads: usize) -> (Cost, Parked) {
+    pub(super) fn spawn(threads: usize) -> (Cost, Parked) {
         let gate = Arc::new(MVar::empty());
         let arrived = Arc::new(AtomicUsize::new(0));
         let all_here = Arc::new(MVar::empty());
@@ -132,7 +132,7 @@ impl Parked {
         (watch.stop(threads as u64), Parked { gate, handles })
     }
 
-    fn wake(self) -> Cost {
+    pub(super) fn wake(self) -> Cost {
         let threads = self.handles.len() as u64;
         let watch = Stopwatch::start();
         self.gate.put(KEY);

@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use bast::Select;
 use bast::sync::broadcast::{self, RecvError};
+use bast_examples::arguments;
 use bast_server::gzip::{Composer, Fragment};
 use bast_server::websocket::{CloseCode, Options, Prepared, Sender};
 use bast_server::{Request, Response, Router, Server, ServerEvent};
@@ -24,8 +26,19 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 
 const OPTIONS: Options = Options { message_bytes_max: 4 << 10, ..Options::DEFAULT };
 
-fn main() -> io::Result<()> {
-    let server = Server::bind(std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned()))?;
+const HELP: &str = "\
+A chat over WebSockets, with its page.
+
+Usage: chat [IP:PORT]     [default: 127.0.0.1:8080]
+";
+
+fn main() -> ExitCode {
+    let arguments = arguments::of_program(HELP, 0..=1);
+    arguments::end(serve(arguments.first().map_or("127.0.0.1:8080", String::as_str)))
+}
+
+fn serve(address: &str) -> io::Result<()> {
+    let server = Server::bind(address)?;
     println!("http://{}/", server.local_addr()?);
     let (room, _) = broadcast::channel(BEHIND_MAX);
     let listened = room.clone();

@@ -219,6 +219,10 @@ impl Wire {
 
     #[cold]
     fn write_failed(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::TimedOut {
+            // The kernel would keep what it has, megabytes, for as long as the client takes a byte now and then.
+            self.activity.transport().reset_on_close();
+        }
         let kind = match error.kind() {
             // Of a file that was to be sent.
             io::ErrorKind::UnexpectedEof => FaultKind::BrokenOff,

@@ -103,10 +103,11 @@ impl Cors {
     /// without the port that the scheme has anyway. So do all methods here where the rules contradict each other or the standard.
     #[must_use]
     pub fn origin(mut self, origin: &str) -> Cors {
-        let host = origin.split_once("://").map_or("", |(_, host)| host);
-        let is_plain = host.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
+        let (scheme, host) = origin.split_once("://").unwrap_or_default();
+        let is_plain = origin.bytes().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
+        let has_no_more = !host.contains(['/', '?', '#', '@', '*']) && !host.ends_with(':');
         let is_origin =
-            origin == "null" || (!host.is_empty() && is_plain && !host.contains(['/', '?', '#', '@', '*']));
+            origin == "null" || (is_plain && has_no_more && !scheme.is_empty() && !host.is_empty());
         assert!(is_origin, "CORS: {origin:?} is not what a browser sends as an origin");
         let has_usual_port = [("http://", ":80"), ("https://", ":443")]
             .iter()
@@ -386,7 +387,12 @@ mod tests {
 
     #[test]
     fn rules_that_browsers_would_ignore_show_when_the_program_starts() {
-        let builds: [fn() -> Cors; 16] = [
+        let builds: [fn() -> Cors; 21] = [
+            || Cors::new().origin("HTTPS://a.example"),
+            || Cors::new().origin("://a.example"),
+            || Cors::new().origin("https://"),
+            || Cors::new().origin("https://a.example:"),
+            || Cors::new().origin("Null"),
             || Cors::new().origin("null").credentials(),
             || Cors::new().credentials().origin("null"),
             || Cors::new().origin("https://a.example:443"),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Middleware, Next};
 use crate::class::is_token;
 use crate::request::Request;
-use crate::response::Response;
+use crate::response::{Response, is_reserved};
 
 /// Gives each request a [`RequestId`]: in its [extensions](Request::extensions), and in a header field of the response.
 ///
@@ -46,10 +46,11 @@ impl RequestIds {
     /// Uses another field.
     ///
     /// # Panics
-    /// If that is no name of a field.
+    /// If that is no name of a field, or of one that is [the server's own](Response::with_header).
     #[must_use]
     pub fn field(mut self, name: &str) -> RequestIds {
         assert!(is_token(name.as_bytes()), "request id: {name:?} is no name of a field");
+        assert!(!is_reserved(name), "request id: {name:?} belongs to the server");
         self.field = name.into();
         self
     }
@@ -129,6 +130,13 @@ mod tests {
         let [first, second] = ids[..] else { panic!("{output}") };
         assert!(first != second && first.len() == 24 && !output.contains("stolen"), "{output}");
         assert!(output.ends_with(second), "the handler sees the same one");
+    }
+
+    #[test]
+    fn a_field_that_no_response_could_have_shows_when_the_program_starts() {
+        for name in ["", "a b", "X:", "Date", "content-length", "Connection"] {
+            assert!(std::panic::catch_unwind(|| RequestIds::new().field(name)).is_err(), "{name:?}");
+        }
     }
 
     #[test]

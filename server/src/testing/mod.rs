@@ -35,7 +35,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::handler::Handler;
-use crate::http1::serve::{Service, serve};
+use crate::http1::serve::serve;
+use crate::http1::service::Service;
 use crate::http1::wire::Wire;
 use crate::message::Method;
 use crate::settings::Settings;

@@ -119,6 +119,24 @@ fn a_panic_is_a_500_as_it_is_in_a_server() {
     assert_eq!(client.get("/").send().status(), Status::INTERNAL_SERVER_ERROR);
 }
 
+#[cfg(feature = "json")]
+#[test]
+fn json_is_what_says_so_by_its_type() {
+    let client = TestClient::new(|request: &mut Request<'_>| {
+        Response::bytes(request.header("X-Type").unwrap_or("none").to_owned(), "7")
+    });
+    let read = |media_type: &str| {
+        let response = client.get("/").header("X-Type", media_type).send();
+        std::panic::catch_unwind(|| response.json::<u8>()).ok()
+    };
+    for media_type in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
+        assert_eq!(read(media_type), Some(7), "{media_type}");
+    }
+    for media_type in ["none", "text/plain", "text/json", "application/jsonp"] {
+        assert_eq!(read(media_type), None, "{media_type}");
+    }
+}
+
 #[test]
 fn a_form_is_encoded_and_trailers_are_sent() {
     let client = TestClient::new(echo);

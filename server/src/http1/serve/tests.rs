@@ -1,16 +1,20 @@
 //! Whole connections over the twin: what a client sees, and by how many system calls.
 #![forbid(unsafe_code)]
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::handler::Handler;
+use crate::http1::send::COPIED_BYTES_MAX;
+use crate::limits::Limits;
+use crate::message::{Method, Status};
 use crate::request::Request;
 use crate::response::IntoResponse;
-use crate::timeout::Activity;
+use crate::timeout::{Activity, ServerId};
 use crate::transport::twin::{Event, Twin};
 use crate::{Error, Router};
 
@@ -434,6 +438,26 @@ fn a_head_request_never_gets_a_body() {
             }
         }
     }
+}
+
+#[test]
+fn a_head_handler_that_makes_no_body_does_not_say_that_there_is_none() {
+    let own = Router::new()
+        .get("/", |_: &mut Request<'_>| "12345")
+        .route(Method::Head, "/", |_: &mut Request<'_>| Response::text("").with_header("X-Length", "5"))
+        .get("/other", |_: &mut Request<'_>| Response::new(Status::OK));
+    let service = service(own);
+    let ask = |request: &str| {
+        let twin = Twin::new(&[format!("{request}\r\nHost: a\r\n\r\n").repeat(2).as_bytes()]);
+        run(&twin, &service);
+        twin.output()
+    };
+    for request in ["HEAD / HTTP/1.1", "HEAD / HTTP/1.0\r\nConnection: keep-alive", "HEAD /other HTTP/1.1"] {
+        let output = ask(request);
+        assert_eq!(codes(&output), [200, 200], "{output}");
+        assert!(!output.contains("Content-Length") && !output.contains("Transfer-Encoding"), "{output}");
+    }
+    assert_eq!(ask("GET /other HTTP/1.1").matches("Content-Length: 0\r\n").count(), 2);
 }
 
 #[test]
