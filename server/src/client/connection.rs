@@ -43,6 +43,9 @@ pub(super) struct Connection {
 /// address would ever answer.
 const CONNECT_SHARE_MIN: Duration = Duration::from_secs(2);
 
+/// How long to wait, and the error where that was in vain.
+type Patience = (Duration, fn(Wait) -> Error);
+
 impl Connection {
     /// A connection to where the URL says: an idle one unless a new one is wanted.
     ///
@@ -80,7 +83,7 @@ impl Connection {
     }
 
     /// How long to wait now, for a step that may take `limit`, and which error it is when that has passed.
-    fn patience(&self, limit: Duration, wait: Wait) -> Result<(Duration, fn(Wait) -> Error), Error> {
+    fn patience(&self, limit: Duration, wait: Wait) -> Result<Patience, Error> {
         let Some(deadline) = self.deadline else { return Ok((limit.max(TICK), Error::timeout)) };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
