@@ -13,7 +13,7 @@ use crate::http1::send::{Form, Outgoing};
 use crate::http1::stream::BodyWriter;
 use crate::http1::wire::Wire;
 use crate::message::list;
-use crate::middleware::log_panic;
+use crate::middleware::{Described, log_panic};
 use crate::printable::Printable;
 use crate::response::{Body, Response};
 use crate::timeout::Phase;
@@ -105,7 +105,7 @@ impl BrokenOff {
         };
         let (level, what) =
             if is_clients { (log::Level::Debug, "the client did not take all") } else { (level, what) };
-        log::log!(level, "{} {:?}: {what}: {}", request.method(), request.path(), Printable(&error));
+        log::log!(level, "{}: {what}: {}", Described(&request), Printable(&error));
         if !is_clients {
             wire.activity().failed(FaultKind::BrokenOff, &error);
         }
