@@ -22,6 +22,7 @@ use crate::shared::{Live, Shared};
 use crate::timeout::{Activity, Phase, Registry};
 #[cfg(feature = "tls")]
 use crate::tls;
+use crate::whereabouts::Whereabouts;
 
 /// Serves a connection on the calling green thread. `live` is given up when the socket is closed.
 pub(crate) fn run(peer: SocketAddr, mut live: Live) {
@@ -50,7 +51,7 @@ fn converse(live: &Live, activity: &Rc<Activity>, peer: SocketAddr) {
     let wire = Wire::new(Rc::clone(activity)).behind(proxied);
     #[cfg(feature = "tls")]
     if let Some(config) = &shared.tls
-        && !tls::begin(config, &wire, &shared.service, peer)
+        && !tls::begin(config, &wire, &shared.service)
     {
         return;
     }
@@ -121,7 +122,7 @@ fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketA
 
 #[cold]
 fn reject(activity: &Activity, peer: SocketAddr, rejected: &Rejected) {
-    log::debug!("{peer}: {rejected}");
+    log::debug!("{}: {rejected}", Whereabouts { peer: Some(peer), phase: activity.phase() });
     activity.failed(FaultKind::Proxy, rejected);
 }
 

@@ -486,6 +486,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_composed_while_it_is_sent_is_one_member_and_ends_quietly_when_the_client_goes() {
+        use crate::testing::TestClient;
+        /// How a producer ends.
+        type End = fn() -> io::Result<()>;
+        let ends: [(End, bool); 3] = [
+            (|| Ok(()), true),
+            (|| Err(Gone::Draining.into()), true),
+            (|| Err(io::ErrorKind::InvalidData.into()), false),
+        ];
+        for (end, is_whole) in ends {
+            let client = TestClient::new(move |request: &mut Request<'_>| {
+                let mut composer = Composer::for_request(request);
+                composer.literal("begin ");
+                composer.into_stream("text/plain", move |stream| {
+                    for number in 0..3 {
+                        stream.composer().fragment(&Fragment::new("and on ")).literal(format!("{number} "));
+                        stream.send()?;
+                    }
+                    stream.composer().literal("end");
+                    end()
+                })
+            });
+            let text = "begin and on 0 and on 1 and on 2 end";
+            let gzip = client.get("/").header("Accept-Encoding", "gzip").try_send();
+            let plain = client.get("/").try_send();
+            assert_eq!((gzip.is_ok(), plain.is_ok()), (is_whole, is_whole));
+            if let (Ok(gzip), Ok(plain)) = (gzip, plain) {
+                assert_eq!(gzip.header("Content-Encoding"), Some("gzip"));
+                assert_eq!((decode(gzip.body()), plain.text()), (text.as_bytes().to_vec(), text));
+            }
+        }
+    }
+
+    #[test]
     fn the_client_decides_whether_it_is_compressed() {
         use crate::middleware::tests::{ask, field};
         let page = |request: &mut Request<'_>| {

@@ -124,6 +124,7 @@ mod transport;
 mod upgrade;
 #[cfg(feature = "websocket")]
 pub mod websocket;
+mod whereabouts;
 
 pub use coding::Coding;
 pub use constant::Constant;

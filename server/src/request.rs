@@ -26,6 +26,7 @@ use crate::presence::Presence;
 use crate::proxy::Proxied;
 use crate::response::may_be_set;
 use crate::sent::{Extras, Sent};
+use crate::whereabouts::Whereabouts;
 
 /// A request, while its handler runs.
 pub struct Request<'c> {
@@ -156,6 +157,11 @@ impl<'c> Request<'c> {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         *self.peer
+    }
+
+    /// Whose connection it is and what it does: for a log line.
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { peer: self.peer(), phase: self.wire.activity().phase() }
     }
 
     /// How the connection is secured, if it is; see [`tls`](crate::tls). It is put together at each call.

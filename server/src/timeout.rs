@@ -36,6 +36,7 @@ use bast::Builder;
 use crate::hooks::FaultKind;
 use crate::meter::Meter;
 use crate::transport::Transport;
+use crate::whereabouts::Whereabouts;
 
 /// How long each phase of a connection may last, and how slow a client may be.
 ///
@@ -306,6 +307,12 @@ impl Activity {
 
     pub(crate) fn phase(&self) -> Phase {
         self.phase.get()
+    }
+
+    /// Who is at the other end of the socket, and what the connection does: for a log line.
+    #[cold]
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { peer: self.transport.peer(), phase: self.phase.get() }
     }
 
     /// Enters a phase with its whole limit before it.
@@ -604,10 +611,15 @@ impl Overdue {
         if !still_waits {
             return;
         }
+        // The phase is that of the sweep: what the end of the wait leads to is not what was waited for.
+        let of = log::log_enabled!(log::Level::Debug)
+            .then(|| Whereabouts { phase: self.phase, ..activity.whereabouts() });
         activity.expire_as(self.why);
         drop(activity);
         let what = if self.why == Expiry::Slow { "client too slow" } else { "connection quiet for too long" };
-        log::debug!("{what} in phase {:?}", self.phase);
+        if let Some(of) = of {
+            log::debug!("{what}: {of}");
+        }
     }
 }
 

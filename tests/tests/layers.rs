@@ -48,7 +48,7 @@ const SERVER: &[&[&str]] = &[
     &["extensions"],
     &["pattern"],
     &["transport"],
-    &["timeout", "meter", "metrics", "hooks"],
+    &["timeout", "meter", "metrics", "hooks", "whereabouts"],
     &["sent"],
     &["upgrade"],
     &["proxy"],

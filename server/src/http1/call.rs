@@ -53,11 +53,10 @@ pub(crate) fn within<R>(deadline: Option<Instant>, body: impl FnOnce() -> R) -> 
 #[cold]
 #[inline(never)]
 fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response: Option<&Response>) {
-    let (method, path) = (request.method(), request.path());
     match outcome {
         Ok(()) => {
             let fault = response.and_then(Response::fault).unwrap_or_default();
-            log::error!("{method} {path:?}: {fault}");
+            log::error!("{}: {fault}", Described(request));
             request.wire().activity().failed(FaultKind::Faulty, &fault);
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),

@@ -168,7 +168,7 @@ impl BrokenOff {
         };
         let (level, what) =
             if is_clients { (log::Level::Debug, "the client did not take all") } else { (level, what) };
-        log::log!(level, "{} {:?}: {what}: {}", request.method(), request.path(), Printable(&error));
+        log::log!(level, "{}: {what}: {}", Described(&request), Printable(&error));
         if !is_clients {
             wire.activity().failed(FaultKind::BrokenOff, &error);
         }

@@ -156,7 +156,12 @@ impl Outgoing<'_> {
                     return Ok(());
                 }
                 // Nothing of this response was sent: another can take its place.
-                log::error!("a file of {} bytes could not be read at {}", part.len, part.offset);
+                log::error!(
+                    "{}: a file of {} bytes could not be read at {}",
+                    wire.whereabouts(),
+                    part.len,
+                    part.offset
+                );
                 wire.output().bytes.truncate(mark);
                 let mut response = internal_error();
                 let length = Length::Sized(body_length(response.body()));
@@ -167,7 +172,11 @@ impl Outgoing<'_> {
                 if let Err(error) = &sent
                     && error.kind() == io::ErrorKind::UnexpectedEof
                 {
-                    log::error!("a file became shorter than the {} bytes announced", part.len);
+                    log::error!(
+                        "{}: a file became shorter than the {} bytes announced",
+                        wire.whereabouts(),
+                        part.len
+                    );
                 }
                 sent
             }

@@ -132,7 +132,7 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
 /// The one answer to a request that cannot be served.
 #[cold]
 fn refuse(wire: &Wire, service: &Service, refusal: &Refusal) -> After {
-    log::debug!("refused a request: {}: {}", refusal.status, refusal.reason);
+    log::debug!("{}: refused a request: {}: {}", wire.whereabouts(), refusal.status, refusal.reason);
     wire.activity().failed(FaultKind::Refused(refusal.status), &refusal.reason);
     let mut response =
         Response::text(format!("{}: {}\n", refusal.status, refusal.reason)).with_status(refusal.status);

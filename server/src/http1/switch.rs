@@ -84,7 +84,7 @@ pub(crate) fn leave_http(wire: &Wire, service: &Service, upgrade: Box<Upgrade>, 
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => {
             let message = panic_message(&*payload);
-            log::error!("{protocol:?}: panicked: {message:?}");
+            log::error!("{}: {protocol:?}: panicked: {message:?}", wire.whereabouts());
             wire.activity().failed(FaultKind::Panicked, &message);
         }
     }

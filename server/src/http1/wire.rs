@@ -30,6 +30,7 @@ use crate::message::Status;
 use crate::proxy::Proxied;
 use crate::sent::Outcome;
 use crate::timeout::{Activity, Phase};
+use crate::whereabouts::Whereabouts;
 
 /// Output is sent as soon as this much is held.
 pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
@@ -148,6 +149,13 @@ impl Wire {
 
     pub(crate) fn proxied(&self) -> Option<&Proxied> {
         self.proxied.as_deref()
+    }
+
+    /// Whose connection it is, behind a proxy too, and what it does: for a log line.
+    #[cold]
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        let whereabouts = self.activity.whereabouts();
+        Whereabouts { peer: self.proxied().map(Proxied::client).or(whereabouts.peer), ..whereabouts }
     }
 
     pub(crate) fn activity(&self) -> &Activity {

@@ -30,11 +30,14 @@ const _: () = assert!(SLOTS.is_power_of_two());
 /// A method, as its index in [`METHODS`], and the route that answered it.
 type Pair = (usize, Option<&'static str>);
 
+/// A slot of a table, for a pair and its times.
+type Slot = OnceLock<Box<(Pair, Histogram)>>;
+
 /// The times that one capability's handlers took.
 #[derive(Debug)]
 pub(super) struct Routes {
     /// Those that are taken stay so.
-    slots: Box<[OnceLock<Box<(Pair, Histogram)>>]>,
+    slots: Box<[Slot]>,
     others: [Histogram; METHODS.len()],
 }
 

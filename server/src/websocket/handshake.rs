@@ -56,7 +56,7 @@ pub(super) fn accept(request: &Request<'_>, options: &Options) -> Result<Accepte
     }
     if !options.origins.allow(request) {
         let origin = request.header("origin").unwrap_or_default();
-        log::debug!("refused a WebSocket for a page of {origin:?}");
+        log::debug!("{}: refused a WebSocket for a page of {origin:?}", request.whereabouts());
         return Err(Response::text("a page of this origin may not\n").with_status(Status::FORBIDDEN));
     }
     Ok(Accepted {
