@@ -142,7 +142,7 @@ impl Meter {
     /// There is a response. `method` is `None` where there was no request to speak of.
     pub(crate) fn answers(&self, method: Option<Method<'_>>, status: Status) {
         self.counts(method, status);
-        self.responds();
+        self.responds(method);
     }
 
     /// Counts a response. One that is written while it is sent is counted when that has ended: until then another may take its place.
@@ -153,12 +153,13 @@ impl Meter {
         }
     }
 
-    /// The handler has returned, and the time is that of the response.
-    pub(crate) fn responds(&self) {
+    /// The handler has returned, and the time is that of the response. `handled` is what it was asked for; `None` where there was no
+    /// request to speak of, or the handler's time is not the connection's.
+    pub(crate) fn responds(&self, handled: Option<Method<'_>>) {
         if let Some(times) = &self.times {
             times.answered.set(true);
             times.turn_to(Step::Respond);
-            if let Some(method) = method {
+            if let Some(method) = handled {
                 let time = times.spent.borrow()[Step::Handler as usize];
                 times.recorder.handled(method, times.route.get(), time);
             }

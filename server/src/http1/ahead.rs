@@ -238,7 +238,8 @@ impl Ahead<'_> {
         let answered = self.thread.join();
         wire.take_over(&self.wire);
         if let Some(meter) = wire.activity().meter() {
-            meter.responds();
+            // The handlers of a row share their time.
+            meter.responds(None);
         }
         let persistence = match answered {
             Ok(answered) => answered.tell(&self.wire),

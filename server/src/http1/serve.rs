@@ -112,7 +112,7 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     // Whether the connection is switched, `switch` will find out; how a stream ends, `send_stream`.
     if let Some(meter) = wire.activity().meter().filter(|_| !switches) {
         if response.streams_to(request.is_head()) {
-            meter.responds();
+            meter.responds(Some(request.method()));
         } else {
             meter.answers(Some(request.method()), response.status());
         }
