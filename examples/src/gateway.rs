@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
-use std::io;
+use std::io::{self, Read};
 
 use bast_server::client::{self, Client};
 use bast_server::{Error, Method, Request, Response, Status};
@@ -27,27 +27,52 @@ impl Gateway {
     /// The handler.
     ///
     /// # Errors
-    /// 504 where the upstream is too slow, 502 where there is none or where it does not speak HTTP.
+    /// 504 where the upstream is too slow, 502 where there is none or where it does not speak HTTP; 400, 408 or 413 where it
+    /// is the body of the request that fails.
     pub fn forward(&self, request: &mut Request<'_>) -> Result<Response, Error> {
         let mut onward = self.client.request(request.method(), self.url(request));
         // The gateway itself has the body already, or asks for it by reading. Whom it forwards for it knows best: what a
         // client says of that may be a lie.
-        const OWN: [&str; 4] = ["Host", "Content-Length", "Expect", "X-Forwarded-For"];
+        const OWN: [&str; 8] = [
+            "Host",
+            "Content-Length",
+            "Expect",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "X-Real-IP",
+        ];
         for (name, value) in end_to_end(|| request.headers()) {
             if !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
                 onward = onward.added_header(name, value);
             }
         }
+        // How far a look at the way may go (RFC 9110 §7.6.2).
+        if matches!(request.method(), Method::Options | Method::Trace)
+            && let Some(hops) = request.header("Max-Forwards").and_then(|hops| hops.parse::<u32>().ok())
+        {
+            let Some(left) = hops.checked_sub(1) else { return Ok(itself(request.method())) };
+            onward = onward.header("Max-Forwards", left.to_string());
+        }
         onward = onward.added_header("Via", format!("{} bast", &request.version().to_string()[5..]));
         if let Some(peer) = request.peer() {
             onward = onward.added_header("X-Forwarded-For", peer.ip().to_string());
         }
-        let answer = match request.content_length() {
+        let length = request.content_length();
+        let mut body = Watched { body: request.body(), has_failed: false };
+        let answer = match length {
             Some(0) => onward.send(),
-            Some(length) => onward.content_length(length).send_reader(request.body()),
-            None => onward.send_reader(request.body()),
+            Some(length) => onward.content_length(length).send_reader(&mut body),
+            None => onward.send_reader(&mut body),
         };
-        Ok(passed_back(answer.map_err(bad_gateway)?, request.method() == Method::Head))
+        let has_failed = body.has_failed;
+        match answer {
+            Ok(answer) => Ok(passed_back(answer, request.method() == Method::Head)),
+            // The fault is the client's, and its status that of the body.
+            Err(error) if has_failed => Err(error.into()),
+            Err(error) => Err(bad_gateway(error)),
+        }
     }
 
     fn url(&self, request: &Request<'_>) -> String {
@@ -59,6 +84,25 @@ impl Gateway {
             write!(url, "?{query}").expect("a string takes everything");
         }
         url
+    }
+}
+
+/// What the gateway answers to who wants to know about itself. It does not repeat a request to who sent it: cookies are in there.
+fn itself(method: Method<'_>) -> Response {
+    let status = if method == Method::Options { Status::NO_CONTENT } else { Status::METHOD_NOT_ALLOWED };
+    Response::new(status).with_header("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS")
+}
+
+/// The body of a request that remembers whether reading it failed: else nobody could say whose fault it is that the request
+/// was not passed on.
+struct Watched<R> {
+    body: R,
+    has_failed: bool,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.body.read(room).inspect_err(|_| self.has_failed = true)
     }
 }
 
@@ -91,7 +135,6 @@ fn end_to_end<'a, I: Iterator<Item = (&'a str, &'a [u8])>>(
 /// The upstream's answer as ours. To HEAD it has the length of a body that is not there.
 fn passed_back(answer: client::Response, to_head: bool) -> Response {
     let status = answer.status();
-    let media_type = answer.header("Content-Type").unwrap_or("application/octet-stream").to_owned();
     let length = if to_head {
         answer.header("Content-Length").and_then(|length| length.parse().ok())
     } else {
@@ -100,9 +143,7 @@ fn passed_back(answer: client::Response, to_head: bool) -> Response {
     let fields: Vec<(String, String)> = end_to_end(|| answer.headers().iter())
         // Framing, date and name are our server's.
         .filter(|(name, _)| {
-            !["Content-Length", "Content-Type", "Date", "Server"]
-                .iter()
-                .any(|own| name.eq_ignore_ascii_case(own))
+            !["Content-Length", "Date", "Server"].iter().any(|own| name.eq_ignore_ascii_case(own))
         })
         .map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value).into_owned()))
         .collect();
@@ -110,11 +151,12 @@ fn passed_back(answer: client::Response, to_head: bool) -> Response {
     let response = match (status, length) {
         (Status::NO_CONTENT | Status::NOT_MODIFIED, _) => Response::new(status),
         (_, Some(length)) => {
-            Response::stream_sized(media_type, length, move |out| io::copy(&mut body, out).map(drop))
+            Response::stream_sized("", length, move |out| io::copy(&mut body, out).map(drop))
         }
-        (_, None) => Response::stream(media_type, move |out| io::copy(&mut body, out).map(drop)),
+        (_, None) => Response::stream("", move |out| io::copy(&mut body, out).map(drop)),
     };
-    let response = response.with_status(status);
+    // The upstream's, if it has one.
+    let response = response.with_status(status).without_header("Content-Type");
     fields.iter().fold(response, |response, (name, value)| response.with_added_header(name, value))
 }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bast_examples::gateway::Gateway;
 use bast_server::client::{Client, TimeLimits};
-use bast_server::{Error, Handler, Request, Response, Router, Server, ServerHandle, Settings, Status};
+use bast_server::{
+    Error, Handler, Method, Request, Response, Router, Server, ServerHandle, Settings, Status,
+};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -69,6 +71,8 @@ fn app() -> Router {
                 .with_added_header("Set-Cookie", "a=1")
                 .with_added_header("Set-Cookie", "b=2")
         })
+        .any("/hops", |request: &mut Request<'_>| request.header("Max-Forwards").unwrap_or("-").to_owned())
+        .get("/untyped", |_: &mut Request<'_>| Response::text("?").without_header("Content-Type"))
         .get("/204", |_: &mut Request<'_>| Status::NO_CONTENT)
         .get("/304", |_: &mut Request<'_>| Status::NOT_MODIFIED)
 }
@@ -98,6 +102,9 @@ fn requests_and_responses_pass_a_gateway_unchanged() {
         let response = client.get(gateway.url(&format!("/{}", status.code()))).send().expect("a response");
         assert_eq!(response.status(), status);
     }
+    let untyped = client.get(gateway.url("/untyped")).send().expect("a response");
+    assert_eq!(untyped.header("Content-Type"), None);
+    assert_eq!(untyped.text().expect("a body"), "?");
     assert_eq!(client.get(gateway.url("/nothing")).send().expect("a response").status(), Status::NOT_FOUND);
     assert_eq!(client.idle_connections(), 1, "the connection was good for all of them");
 }
@@ -131,14 +138,42 @@ fn fields_of_the_upstreams_connection_do_not_pass_a_gateway_back() {
 }
 
 #[test]
+fn a_look_at_the_way_goes_as_far_as_it_may() {
+    let upstream = start(app());
+    let gateway = gateway(Client::new(), upstream.address);
+    let client = client();
+    let ask = |method: Method<'_>, hops: &str| {
+        let request = client.request(method, gateway.url("/hops")).header("Max-Forwards", hops);
+        let response = request.send().expect("a response");
+        (response.status().code(), response.text().expect("a body"))
+    };
+    for (method, hops, code, text) in [
+        (Method::Options, "2", 200, "1"),
+        (Method::Options, "1", 200, "0"),
+        (Method::Options, "0", 204, ""),
+        (Method::Trace, "1", 200, "0"),
+        (Method::Trace, "0", 405, ""),
+        // It means nothing with others, nor does what is no number.
+        (Method::Get, "0", 200, "0"),
+        (Method::Options, "x", 200, "x"),
+    ] {
+        assert_eq!(ask(method, hops), (code, text.into()), "{method} {hops}");
+    }
+}
+
+#[test]
 fn whom_a_gateway_forwards_for_is_its_own_word() {
     let upstream = start(|request: &mut Request<'_>| {
-        let said = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("X-Forwarded-For"));
+        let said = request.headers().filter(|(name, _)| name.to_ascii_lowercase().contains("forwarded"));
+        let said = said.chain(request.headers().filter(|(name, _)| name.eq_ignore_ascii_case("X-Real-IP")));
         said.map(|(_, value)| String::from_utf8_lossy(value)).collect::<Vec<_>>().join("; ")
     });
     let gateway = gateway(Client::new(), upstream.address);
-    let answer =
-        by_hand(&gateway, "Connection: close\r\nX-Forwarded-For: 10.0.0.1\r\nx-forwarded-for: 10.0.0.2");
+    let answer = by_hand(
+        &gateway,
+        "Connection: close\r\nX-Forwarded-For: 10.0.0.1\r\nx-forwarded-for: 10.0.0.2\r\nForwarded: for=10.0.0.3\r\n\
+         X-Forwarded-Host: a\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 10.0.0.4",
+    );
     assert!(answer.ends_with("\r\n\r\n127.0.0.1"), "{answer}");
 }
 
@@ -202,6 +237,26 @@ fn an_upstream_that_is_not_there_is_a_502_and_one_that_is_slow_a_504() {
 }
 
 #[test]
+fn a_body_that_the_client_fails_to_send_is_its_own_fault() {
+    let upstream = start(app());
+    let gateway = gateway(Client::new(), upstream.address);
+    for (body, code) in [
+        ("Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        ("Transfer-Encoding: chunked\r\n\r\n5\r\nabc", 400),
+        ("Content-Length: 5\r\n\r\nabc", 400),
+        ("Content-Length: 99999999999\r\n\r\nabc", 413),
+    ] {
+        let mut stream = std::net::TcpStream::connect(gateway.address).expect("connect");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+        stream.write_all(format!("POST /echo HTTP/1.1\r\nHost: h\r\n{body}").as_bytes()).expect("send");
+        stream.shutdown(Shutdown::Write).expect("no more is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{body:?}: {answer}");
+    }
+}
+
+#[test]
 fn fetch_prints_what_it_fetches() {
     let server = start(app());
     let fetch = |arguments: &[&str]| {
@@ -217,5 +272,5 @@ fn fetch_prints_what_it_fetches() {
     let (done, out, err) = fetch(&["https://127.0.0.1/"]);
     assert!(!done && out.is_empty() && err.contains("TLS"), "{err}");
     let (done, _, err) = fetch(&[]);
-    assert!(!done && err.contains("usage"), "{err}");
+    assert!(!done && err.contains("--help"), "{err}");
 }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::iter;
 
 use crate::http1::reader::BodyError;
 use crate::message::Status;
@@ -125,27 +126,37 @@ impl Error {
 }
 
 /// A failure of the request's body keeps its own status (400, 408, 413); a limit of time that passed
-/// ([`bast::timeout`]), and a wait that ended because the client went or the server shuts down ([`Gone`]), are a 503;
-/// everything else is a 500.
+/// ([`bast::timeout`]), and a wait that ended because the client went or the server shuts down ([`Gone`]), are a 503; so are
+/// errors of other kinds with one of these for a cause. Everything else is a 500.
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Error {
-        if (&source as &(dyn StdError + 'static)).is::<bast::Elapsed>() {
-            return Error::new(Status::SERVICE_UNAVAILABLE, "this took too long").caused_by(source);
-        }
-        if let Some(gone) = (&source as &(dyn StdError + 'static)).downcast_ref::<Gone>() {
-            return Error::new(Status::SERVICE_UNAVAILABLE, gone.to_string()).caused_by(*gone);
-        }
-        let refusal = (&source as &(dyn StdError + 'static))
-            .downcast_ref::<io::Error>()
-            .and_then(|error| error.get_ref())
-            .and_then(|inner| inner.downcast_ref::<BodyError>())
-            .map(|body| body.0);
-        Error {
-            status: refusal.map_or(Status::INTERNAL_SERVER_ERROR, |refusal| refusal.status),
-            message: refusal.map(|refusal| refusal.reason.into()),
-            source: Some(Box::new(source)),
+        let known = causes(&source).find_map(|cause| {
+            if cause.is::<bast::Elapsed>() {
+                return Some(Error::new(Status::SERVICE_UNAVAILABLE, "this took too long"));
+            }
+            if let Some(gone) = cause.downcast_ref::<Gone>() {
+                // It is no fault of anybody's, so that nothing else is to be said of it.
+                return Some(Error::new(Status::SERVICE_UNAVAILABLE, gone.to_string()).caused_by(*gone));
+            }
+            let BodyError(refusal) = cause.downcast_ref()?;
+            Some(Error::new(refusal.status, refusal.reason))
+        });
+        match known {
+            Some(error) if error.source.is_some() => error,
+            Some(error) => error.caused_by(source),
+            None => {
+                Error { status: Status::INTERNAL_SERVER_ERROR, message: None, source: Some(Box::new(source)) }
+            }
         }
     }
+}
+
+/// An error, what caused it, and what an [`io::Error`] among these carries.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    iter::successors(Some(error), |error| {
+        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        carried.map_or_else(|| (*error).source(), |carried| Some(carried))
+    })
 }
 
 impl fmt::Display for Error {
@@ -159,14 +170,18 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        write_with_causes(f, self, self.source())
     }
+}
+
+/// What failed, and behind colons why: for logs.
+pub(crate) fn write_with_causes(
+    f: &mut fmt::Formatter<'_>,
+    what: &dyn fmt::Display,
+    cause: Option<&(dyn StdError + 'static)>,
+) -> fmt::Result {
+    write!(f, "{what}")?;
+    iter::successors(cause, |error| (*error).source()).try_for_each(|error| write!(f, ": {error}"))
 }
 
 /// A short text with the status and the message. Faults of the server are logged with their cause and with the request they
@@ -227,6 +242,14 @@ mod tests {
     use crate::http1::head::Refusal;
 
     #[test]
+    fn what_an_io_error_carries_counts_as_if_it_stood_alone() {
+        let gone = Error::from(io::Error::from(Gone::Draining));
+        assert_eq!(gone.status(), Status::SERVICE_UNAVAILABLE);
+        assert!(gone.source().is_some_and(<dyn StdError>::is::<Gone>), "so that it is not logged as a fault");
+        assert_eq!(Error::from(io::Error::other("else")).status(), Status::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
     fn a_failed_body_keeps_its_status_through_the_question_mark() {
         let too_large = Refusal { status: Status::CONTENT_TOO_LARGE, reason: "too large" };
         assert_eq!(Error::from(BodyError::refused(too_large)).status(), Status::CONTENT_TOO_LARGE);
@@ -236,6 +259,31 @@ mod tests {
             Error::from(BodyError::cut_off(io::ErrorKind::UnexpectedEof)).status(),
             Status::BAD_REQUEST
         );
+    }
+
+    #[test]
+    fn a_failed_body_keeps_its_status_as_the_cause_of_another_error() {
+        #[derive(Debug)]
+        struct NotStored(io::Error);
+        impl fmt::Display for NotStored {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("not stored")
+            }
+        }
+        impl StdError for NotStored {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let too_large = || Refusal { status: Status::CONTENT_TOO_LARGE, reason: "too large" };
+        let error = Error::from(NotStored(BodyError::refused(too_large())));
+        assert_eq!(format!("{error:?}"), "413 Content Too Large: too large: not stored: too large");
+        let error = Error::from(io::Error::other(NotStored(BodyError::refused(too_large()))));
+        assert_eq!(error.status(), Status::CONTENT_TOO_LARGE);
+        assert_eq!(Error::from(NotStored(io::Error::other("disk"))).status(), Status::INTERNAL_SERVER_ERROR);
+        let gone = Error::from(NotStored(io::Error::other(Gone::Draining)));
+        assert_eq!(gone.status(), Status::SERVICE_UNAVAILABLE);
+        assert!(gone.source().is_some_and(<dyn StdError>::is::<Gone>), "it is not logged as a fault");
     }
 
     #[test]

@@ -66,7 +66,11 @@ impl Lines {
     /// (RFC 9110 §5.1, §5.5): it could split the request.
     #[must_use]
     pub(super) fn put(&mut self, name: &str, value: &[u8], replace: bool) -> bool {
-        let value = value.trim_ascii();
+        // Of white space only what belongs to no value (RFC 9110 §5.6.3): a line end is a fault wherever it stands.
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let start = value.iter().position(|byte| !is_space(byte)).unwrap_or(value.len());
+        let end = value.iter().rposition(|byte| !is_space(byte)).map_or(start, |last| last + 1);
+        let value = &value[start..end];
         if !is_token(name.as_bytes()) || !is_field_value(value) {
             return false;
         }
@@ -135,6 +139,9 @@ mod tests {
             ("X", "a\nb"),
             ("X", "a\rb"),
             ("X", "a\0"),
+            ("X", "a\r\n"),
+            ("X", "\na"),
+            ("X", "\x0ca"),
             ("X", "\x7f"),
             ("", "a"),
             ("X Y", "a"),
@@ -144,10 +151,11 @@ mod tests {
             assert!(!lines.put(name, value.as_bytes(), false), "{name:?}: {value:?}");
         }
         assert!(lines.put("X", " \u{e9}\tb ".as_bytes(), false));
-        assert!(lines.put("x", b"c", true));
+        assert!(lines.put("x", b" \tc d\t ", true));
+        assert!(lines.put("y", b" \t", true));
         let mut out = Vec::new();
         lines.encode(&mut out);
-        assert_eq!(out, b"x: c\r\n");
+        assert_eq!(out, b"x: c d\r\ny: \r\n");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::error::Error;
 use super::headers::Headers;
 use super::prepared::Prepared;
+use crate::coding::DIGESTS;
 use crate::message::{Method, Status};
 
 /// Is there something to follow at all?
@@ -33,8 +34,8 @@ const CREDENTIALS: [&str; 8] = [
 ];
 
 /// Fields that describe a body: they go with it.
-const OF_CONTENT: [&str; 6] =
-    ["Content-Encoding", "Content-Language", "Content-Location", "Content-Type", "Digest", "Last-Modified"];
+const OF_CONTENT: [&str; 5] =
+    ["Content-Encoding", "Content-Language", "Content-Location", "Content-Type", "Last-Modified"];
 
 /// Makes `request` the one that the redirect asks for.
 ///
@@ -62,6 +63,6 @@ pub(super) fn follow(request: &mut Prepared, status: Status, headers: &Headers) 
     }
     request.method = Method::Get.as_str().to_owned();
     request.expects = false;
-    OF_CONTENT.iter().for_each(|name| request.lines.remove(name));
+    OF_CONTENT.iter().chain(DIGESTS).for_each(|name| request.lines.remove(name));
     Ok(Content::Dropped)
 }

@@ -11,10 +11,10 @@ use crate::message::Status;
 use crate::request::Request;
 use crate::response::Response;
 
-/// So much stack is there when a body is read. serde_json goes 128 levels deep and refuses what is deeper; measured without
-/// optimisation a level of structs takes 3.3 KiB, so this leaves room for types that read themselves. The thread of a
-/// connection has 192 KiB: the rest comes from a segment that is lent for the call, for some tens of nanoseconds.
-const STACK_BYTES: usize = 1 << 20;
+/// So much stack is there when a text of somebody else's is read. serde_json goes 128 levels deep and refuses what is deeper;
+/// measured without optimisation a level of structs takes 3.3 KiB, so this leaves room for types that read themselves. The
+/// thread of a connection has 192 KiB: the rest comes from a segment that is lent for the call, for some tens of nanoseconds.
+pub(crate) const STACK_BYTES: usize = 1 << 20;
 
 impl Request<'_> {
     /// The body as a value, read from JSON.
@@ -42,7 +42,7 @@ impl Request<'_> {
     /// random, so a client cannot choose keys that collide; who uses another hasher is on his own.
     ///
     /// # Errors
-    /// 415 where the content type is neither `application/json` nor of the kind `application/…+json`; 400 where the body
+    /// 415 where the content type is neither `application/json` nor of the kind `application/…+json`, or the body is compressed and nobody undoes that; 400 where the body
     /// is not JSON in UTF-8; 422 where it does not fit the type; and those of [`read_body`](Request::read_body).
     pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         if !is_json(media_type(self)) {
@@ -51,6 +51,7 @@ impl Request<'_> {
                 "expected a body of type application/json",
             ));
         }
+        self.refuse_coded()?;
         let body = self.read_body()?;
         let text = std::str::from_utf8(&body).map_err(|_| Error::bad_request("the body is not UTF-8"))?;
         bast::ensure_stack(STACK_BYTES, || parse(text))
@@ -67,10 +68,11 @@ impl Response {
     }
 }
 
-/// `application/json`, or what says that it is JSON by its suffix (RFC 6839 §3.1).
-fn is_json(media_type: &str) -> bool {
+/// `application/json`, or what says that it is JSON by its suffix (RFC 6839 §3.1). Parameters are taken off before.
+pub(crate) fn is_json(media_type: &str) -> bool {
     let Some((kind, subtype)) = media_type.split_once('/') else { return false };
-    let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
+    let suffixed = subtype.rsplit_once('+').filter(|(name, _)| !name.is_empty());
+    let suffix = suffixed.map_or(subtype, |(_, suffix)| suffix);
     kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 

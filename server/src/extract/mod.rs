@@ -10,6 +10,7 @@
 //! | `query_as`, `query_value` | | 400 | 400 |
 //! | `path_as` | | 400 | 400; 500 where it does not fit the route |
 //!
+//! A body with a `Content-Encoding` is a 415 as well, unless [`Decompress`](crate::middleware) undoes it.
 //! Bodies beyond their limit are a 413 as everywhere. Messages name the field and say no more: neither the value, which
 //! a client could use to have a text of its own shown to others, nor the names of types. The whole story is the error's
 //! source, for a log.
@@ -18,7 +19,7 @@
 #[cfg(feature = "json")]
 mod form;
 #[cfg(feature = "json")]
-mod json;
+pub(crate) mod json;
 #[cfg(feature = "json")]
 mod pairs;
 #[cfg(feature = "json")]
@@ -33,7 +34,12 @@ use crate::request::Request;
 /// The media type of the body, without its parameters: empty where none is given.
 #[cfg(feature = "json")]
 fn media_type<'r>(request: &'r Request<'_>) -> &'r str {
-    let content_type = request.header("Content-Type").unwrap_or("");
+    without_parameters(request.header("Content-Type").unwrap_or(""))
+}
+
+/// The media type of a value of `Content-Type`.
+#[cfg(feature = "json")]
+pub(crate) fn without_parameters(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or("").trim_matches([' ', '\t'])
 }
 

@@ -7,7 +7,7 @@
 use serde::de::value::SeqDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 
-use super::text::{Fault, FieldError, Fields, Pair};
+use super::text::{Fault, FieldError, Fields, Pair, transparent};
 use crate::error::Error;
 use crate::message::Status;
 use crate::percent;
@@ -46,6 +46,8 @@ struct Pairs<'a>(Vec<Pair<'a>>);
 impl<'de> Deserializer<'de> for Pairs<'_> {
     type Error = FieldError;
 
+    transparent!();
+
     /// As a struct or a map: by name.
     fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, FieldError> {
         visitor.visit_map(Fields::grouped(&mut self.0))
@@ -55,18 +57,6 @@ impl<'de> Deserializer<'de> for Pairs<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
         let pairs = self.0.iter().map(|(name, value)| Strings(name, value));
         visitor.visit_seq(SeqDeserializer::new(pairs))
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, FieldError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
-        visitor.visit_some(self)
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {

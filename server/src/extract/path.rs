@@ -4,7 +4,7 @@
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
 use super::quoted;
-use super::text::{Each, Fault, FieldError, Fields, Pair, Values};
+use super::text::{Each, Fault, FieldError, Fields, Pair, Values, transparent};
 use crate::error::Error;
 use crate::message::Status;
 use crate::percent;
@@ -70,6 +70,8 @@ macro_rules! single {
 impl<'de> Deserializer<'de> for Params<'_> {
     type Error = FieldError;
 
+    transparent!();
+
     single! {
         deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128 deserialize_u8
         deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64 deserialize_char
@@ -95,18 +97,6 @@ impl<'de> Deserializer<'de> for Params<'_> {
         visitor: V,
     ) -> Result<V::Value, FieldError> {
         self.deserialize_tuple(len, visitor)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, FieldError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
-        visitor.visit_some(self)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

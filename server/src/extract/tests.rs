@@ -93,6 +93,7 @@ fn a_body_that_does_not_say_it_is_json_is_not_read() {
         "text/json",
         "application/jsonp",
         "a/+json",
+        "application/+json",
     ] {
         let request = client.post("/").header("Content-Type", other).body("{\"id\": 1}");
         assert_eq!(request.send().status(), Status::UNSUPPORTED_MEDIA_TYPE, "{other}");
@@ -331,5 +332,21 @@ fn one_query_parameter_is_parsed_or_absent() {
         ("/?n=256", 400, "400 Bad Request: query parameter \"n\" is malformed\n"),
     ] {
         assert_eq!(outcome(client.get(target)), (status, text.into()), "{target}");
+    }
+}
+
+/// What reads the first value and what reads any would disagree about who is meant.
+#[test]
+fn a_query_parameter_is_its_first_value_also_where_that_is_malformed() {
+    let client = TestClient::new(|request: &mut Request<'_>| format!("{:?}", request.query_param("n")));
+    for (target, text) in [
+        ("/?n=%37&n=x", "Some(\"7\")"),
+        ("/?%zz=1&n=7", "Some(\"7\")"),
+        ("/?n=%ff&n=7", "None"),
+        ("/?n&n=7", "Some(\"\")"),
+        ("/?m=7", "None"),
+        ("/", "None"),
+    ] {
+        assert_eq!(outcome(client.get(target)), (200, text.into()), "{target}");
     }
 }

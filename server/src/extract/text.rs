@@ -104,6 +104,24 @@ impl Values<'_, '_> {
     }
 }
 
+/// What values, fields and all of them together do alike: an option is there, and a newtype is what it holds.
+macro_rules! transparent {
+    () => {
+        fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
+            visitor.visit_some(self)
+        }
+
+        fn deserialize_newtype_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            visitor: V,
+        ) -> Result<V::Value, FieldError> {
+            visitor.visit_newtype_struct(self)
+        }
+    };
+}
+pub(super) use transparent;
+
 macro_rules! parsed {
     ($($method:ident $visit:ident $type:ty,)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
@@ -115,6 +133,8 @@ macro_rules! parsed {
 
 impl<'de> Deserializer<'de> for Values<'_, '_> {
     type Error = FieldError;
+
+    transparent!();
 
     parsed! {
         deserialize_bool visit_bool bool,
@@ -135,18 +155,6 @@ impl<'de> Deserializer<'de> for Values<'_, '_> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
         visitor.visit_str(self.one()?)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, FieldError> {
-        visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, FieldError> {

@@ -22,13 +22,7 @@ impl Request<'_> {
     /// # Errors
     /// A 400 that names the parameter where its value has a malformed escape, is not UTF-8, or does not parse.
     pub fn query_value<T: FromStr>(&self, name: &str) -> Result<Option<T>, Error> {
-        let pairs = self.query().unwrap_or("").split('&');
-        let mut pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let Some((_, value)) =
-            pairs.find(|(key, _)| percent::decode_form(key).is_some_and(|key| key == name))
-        else {
-            return Ok(None);
-        };
+        let Some(value) = self.query_text(name) else { return Ok(None) };
         let parsed = percent::decode_form(value).and_then(|value| value.parse().ok());
         let malformed = || Error::bad_request(format!("query parameter {name:?} is malformed"));
         parsed.map(Some).ok_or_else(malformed)

@@ -19,7 +19,7 @@ mod root;
 
 pub use cache::{ENTRIES_MAX, TTL_SECONDS};
 pub use entry::Entry;
-pub use files::Files;
+pub use files::{Files, IntoFiles};
 pub use root::{Missing, Root};
 
 /// For the fuzz targets: how a file of this length is answered under these conditions.

@@ -150,6 +150,14 @@ macro_rules! __html {
     (@braces (source)) => { $crate::__html!(@void source) };
     (@braces (track)) => { $crate::__html!(@void track) };
     (@braces (wbr)) => { $crate::__html!(@void wbr) };
+    (@braces ($name:ident)) => {
+        const {
+            assert!(
+                !$crate::html::is_script_in_disguise(stringify!($name)),
+                "`script` and `style` are written in small letters, so that it is seen that their content is code"
+            )
+        };
+    };
     (@braces $other:tt) => {};
     (@void $name:ident) => {
         compile_error!(concat!("the element `", stringify!($name), "` has no content: it ends with `;`, not with `{ .. }`"))
@@ -277,6 +285,14 @@ macro_rules! __html {
 /// ```
 /// ```compile_fail
 /// let text = "x";
+/// let _ = bast_server::html! { SCRIPT { (text) } };
+/// ```
+/// ```compile_fail
+/// let text = "x";
+/// let _ = bast_server::html! { div { stYle media="x" { "a" (text) } } };
+/// ```
+/// ```compile_fail
+/// let text = "x";
 /// let _ = bast_server::html! { p onclick=(text) {} };
 /// ```
 /// ```compile_fail
@@ -328,6 +344,20 @@ macro_rules! __html {
 #[doc(hidden)]
 pub fn trusted<T: AsRef<str>>(page: &mut Html, code: &Raw<T>) {
     page.push_raw(code.0.as_ref());
+}
+
+/// Is this an element whose content is code, in letters by which the macro does not know it?
+#[doc(hidden)]
+#[must_use]
+pub const fn is_script_in_disguise(name: &str) -> bool {
+    let name = name.as_bytes();
+    let mut capitals = 0;
+    let mut index = 0;
+    while index < name.len() {
+        capitals += name[index].is_ascii_uppercase() as usize;
+        index += 1;
+    }
+    capitals > 0 && (name.eq_ignore_ascii_case(b"script") || name.eq_ignore_ascii_case(b"style"))
 }
 
 /// Is the value of this attribute read as code, or as a document?

@@ -79,7 +79,7 @@ use std::fmt;
 use crate::response::{IntoResponse, Response};
 
 #[doc(hidden)]
-pub use macros::{is_script_attribute, trusted};
+pub use macros::{is_script_attribute, is_script_in_disguise, trusted};
 pub use render::{Attribute, Raw, Render, display};
 
 /// A piece of HTML that is known to be well escaped; made by [`html!`](crate::html!). A handler can return it.

@@ -133,11 +133,11 @@ where
         let token = credentials(request, "Bearer").filter(|token| is_token68(token));
         let (is_accepted, user) = token.map_or((false, None), |token| (self.check)(token).accepts());
         if !is_accepted {
-            // RFC 6750 §3.1: who gave no token is not told what was wrong with it.
-            return if request.header_bytes("Authorization").is_none() {
-                unauthorized(&self.challenge)
-            } else {
+            // RFC 6750 §3.1: who gave no token, or knows another scheme only, is not told what was wrong with it.
+            return if request.headers().any(|(name, value)| is_of_scheme(name, value, "Bearer")) {
                 unauthorized(&format!("{}, error=\"invalid_token\"", self.challenge))
+            } else {
+                unauthorized(&self.challenge)
             };
         }
         if let Some(user) = user {
@@ -195,6 +195,12 @@ fn credentials<'r>(request: &'r Request<'_>, scheme: &str) -> Option<&'r str> {
     }
     let (given, rest) = str::from_utf8(value).ok()?.split_once(' ')?;
     given.eq_ignore_ascii_case(scheme).then(|| rest.trim_start_matches(' '))
+}
+
+/// Is this field one with credentials of the scheme, well-formed or not?
+fn is_of_scheme(name: &str, value: &[u8], scheme: &str) -> bool {
+    let given = value.split(|&byte| byte == b' ').next().unwrap_or_default();
+    name.eq_ignore_ascii_case("Authorization") && given.eq_ignore_ascii_case(scheme.as_bytes())
 }
 
 /// The name and password of basic credentials.
@@ -306,11 +312,15 @@ mod tests {
             ("", 401, Some("Bearer realm=\"api\"")),
             ("Authorization: Bearer wrong\r\n", 401, Some("Bearer realm=\"api\", error=\"invalid_token\"")),
             ("Authorization: Bearer a b\r\n", 401, Some("Bearer realm=\"api\", error=\"invalid_token\"")),
+            ("Authorization: bearer\r\n", 401, Some("Bearer realm=\"api\", error=\"invalid_token\"")),
             (
-                "Authorization: Basic abc-._~+/==\r\n",
+                "Authorization: Bearer abc-._~+/==\r\nAuthorization: Bearer abc-._~+/==\r\n",
                 401,
                 Some("Bearer realm=\"api\", error=\"invalid_token\""),
             ),
+            // Another scheme is none that was tried and failed.
+            ("Authorization: Basic abc-._~+/==\r\n", 401, Some("Bearer realm=\"api\"")),
+            ("Authorization: Bearers abc-._~+/==\r\n", 401, Some("Bearer realm=\"api\"")),
             ("Authorization: bearer abc-._~+/==\r\n", 200, None),
         ] {
             let (output, runs) = with_fields(guard(), fields);

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 
 use crate::class::{is_field_value, is_token};
+#[cfg(feature = "json")]
+use crate::extract::{json::is_json, without_parameters};
 use crate::message::Status;
 
 /// A response that arrived whole.
@@ -64,11 +66,13 @@ impl TestResponse {
     /// The body as a value, read from JSON.
     ///
     /// # Panics
-    /// If the response is of another content type, or the body is no such value.
+    /// If the response is of a content type that [`Request::json`](crate::Request::json) would not take, or the body is no such
+    /// value.
     #[cfg(feature = "json")]
     #[must_use]
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
-        assert_eq!(self.header("Content-Type"), Some("application/json"), "{self:?}");
+        let content_type = self.header("Content-Type").unwrap_or("");
+        assert!(is_json(without_parameters(content_type)), "{content_type:?} is no JSON: {self:?}");
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 

@@ -76,6 +76,7 @@ fn a_body_that_fails_while_it_is_sent_is_an_error_for_the_client() {
     let client = TestClient::new(|_: &mut Request<'_>| {
         Response::stream("text/plain", |body| {
             body.write_all(b"a part")?;
+            body.flush()?;
             Err(io::ErrorKind::Other.into())
         })
     });
@@ -117,6 +118,24 @@ fn a_handler_that_cannot_serve_says_so_before_the_first_request() {
 fn a_panic_is_a_500_as_it_is_in_a_server() {
     let client = TestClient::new(|_: &mut Request<'_>| -> String { panic!("on purpose") });
     assert_eq!(client.get("/").send().status(), Status::INTERNAL_SERVER_ERROR);
+}
+
+#[cfg(feature = "json")]
+#[test]
+fn json_is_what_says_so_by_its_type() {
+    let client = TestClient::new(|request: &mut Request<'_>| {
+        Response::bytes(request.header("X-Type").unwrap_or("none").to_owned(), "7")
+    });
+    let read = |media_type: &str| {
+        let response = client.get("/").header("X-Type", media_type).send();
+        std::panic::catch_unwind(|| response.json::<u8>()).ok()
+    };
+    for media_type in ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"] {
+        assert_eq!(read(media_type), Some(7), "{media_type}");
+    }
+    for media_type in ["none", "text/plain", "text/json", "application/jsonp"] {
+        assert_eq!(read(media_type), None, "{media_type}");
+    }
 }
 
 #[test]

@@ -1,16 +1,20 @@
 //! Whole connections over the twin: what a client sees, and by how many system calls.
 #![forbid(unsafe_code)]
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::handler::Handler;
+use crate::http1::send::COPIED_BYTES_MAX;
+use crate::limits::Limits;
+use crate::message::{Method, Status};
 use crate::request::Request;
 use crate::response::IntoResponse;
-use crate::timeout::Activity;
+use crate::timeout::{Activity, ServerId};
 use crate::transport::twin::{Event, Twin};
 use crate::{Error, Router};
 
@@ -25,6 +29,8 @@ pub(crate) fn service(handler: impl Handler) -> Service {
         handler: Box::new(handler),
         limits: limits(),
         handler_limit: None,
+        parallel: 1,
+        stack_bytes: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
         patient: AtomicBool::new(false),
@@ -437,6 +443,26 @@ fn a_head_request_never_gets_a_body() {
 }
 
 #[test]
+fn a_head_handler_that_makes_no_body_does_not_say_that_there_is_none() {
+    let own = Router::new()
+        .get("/", |_: &mut Request<'_>| "12345")
+        .route(Method::Head, "/", |_: &mut Request<'_>| Response::text("").with_header("X-Length", "5"))
+        .get("/other", |_: &mut Request<'_>| Response::new(Status::OK));
+    let service = service(own);
+    let ask = |request: &str| {
+        let twin = Twin::new(&[format!("{request}\r\nHost: a\r\n\r\n").repeat(2).as_bytes()]);
+        run(&twin, &service);
+        twin.output()
+    };
+    for request in ["HEAD / HTTP/1.1", "HEAD / HTTP/1.0\r\nConnection: keep-alive", "HEAD /other HTTP/1.1"] {
+        let output = ask(request);
+        assert_eq!(codes(&output), [200, 200], "{output}");
+        assert!(!output.contains("Content-Length") && !output.contains("Transfer-Encoding"), "{output}");
+    }
+    assert_eq!(ask("GET /other HTTP/1.1").matches("Content-Length: 0\r\n").count(), 2);
+}
+
+#[test]
 fn statuses_without_a_body_never_get_one() {
     for status in [Status::NO_CONTENT, Status::NOT_MODIFIED] {
         let output = answer(move |_: &mut Request<'_>| (status, "unwanted"), &[GET, GET]);
@@ -496,8 +522,21 @@ fn a_sized_stream_never_desynchronises() {
     let exact = answer(writes(5), &[GET, GET]);
     assert_eq!((codes(&exact), exact.matches('q').count()), (vec![200, 200], 10));
     let short = answer(writes(3), &[GET, GET]);
-    assert_eq!((codes(&short), short.matches('q').count()), (vec![200], 3), "closed short of its length");
+    assert_eq!((codes(&short), short.matches('q').count()), (vec![500, 500], 0), "nothing was sent yet");
     let long = answer(writes(8), &[GET, GET]);
+    assert_eq!((codes(&long), long.matches('q').count()), (vec![500, 500], 0), "nor here");
+
+    let flushed = |count: usize| {
+        move |_: &mut Request<'_>| {
+            Response::stream_sized("text/plain", 5, move |body| {
+                body.flush()?;
+                body.write_all(&vec![b'q'; count])
+            })
+        }
+    };
+    let short = answer(flushed(3), &[GET, GET]);
+    assert_eq!((codes(&short), short.matches('q').count()), (vec![200], 3), "closed short of its length");
+    let long = answer(flushed(8), &[GET, GET]);
     assert_eq!((codes(&long), long.matches('q').count()), (vec![200], 5), "never more than announced");
 }
 
@@ -508,6 +547,7 @@ fn a_stream_that_fails_is_broken_off_visibly() {
             move |_: &mut Request<'_>| {
                 Response::stream("text/plain", move |body| {
                     write!(body, "begun")?;
+                    body.flush()?;
                     assert!(fails == "error", "a failure that the test wants");
                     Err(io::ErrorKind::Other.into())
                 })
@@ -633,6 +673,7 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
 }
 
 mod bodies;
+mod copies;
 mod duplex;
 mod interim;
 mod rfc9112;

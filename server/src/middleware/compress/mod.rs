@@ -26,8 +26,8 @@ use encoder::Encoder;
 ///
 /// Compressed is what has a media type of text and its kin, is not coded already, no range, allowed to be transformed
 /// (`no-transform` of RFC 9111), and has at least 1 KiB where its length is known. Such responses say `Vary: Accept-Encoding`
-/// to everybody. A strong entity tag becomes a weak one, because the bytes are others now; ranges of such content are not offered.
-/// A client that refuses the plain content (`identity;q=0`) gets a coding that it takes, whatever
+/// to everybody, and so do ranges of them. A strong entity tag becomes a weak one, because the bytes are others now; ranges of
+/// such content are not offered. A client that refuses the plain content (`identity;q=0`) gets a coding that it takes, whatever
 /// the size and type. Where it names none that is here, a GET or HEAD request is answered by a 406. After any other method what was
 /// done is done, and its answer is sent as it is: the field is disregarded then, which RFC 9110 §12.4.1 allows. Digests of the plain
 /// content (`Content-Digest` and its kin) are taken off what is coded.
@@ -35,6 +35,8 @@ use encoder::Encoder;
 /// Streams are compressed as they are written, and what is written before a [`flush`](std::io::Write::flush) arrives with it: so
 /// server-sent events still come one by one. Without a flush it stays in the compressor, also while the producer waits. Each
 /// coding at work takes some hundred kilobytes of memory; a large body gives way to other threads every 16 KiB.
+///
+/// In a debug build the compressors are slow, unless dependencies are optimised: see the [crate](crate#cargo-features).
 ///
 /// Compressing a secret together with what an attacker chooses tells the secret by the length (the BREACH attack). Do not compress
 /// pages that hold both, or vary the secret with each response.
@@ -121,12 +123,22 @@ impl Compress {
 
     fn apply(&self, response: Response, asked: &Asked) -> Response {
         let status = response.status();
-        let choice = asked.accepted.choose(self.codings.iter().copied());
-        if !may_be_coded(&response) || asked.no_transform {
+        let choice = if asked.no_transform {
+            Choice::Identity
+        } else {
+            asked.accepted.choose(self.codings.iter().copied())
+        };
+        if !may_be_coded(&response) {
             return response;
         }
         if status == Status::NOT_MODIFIED {
             return asked.unmodified(response, choice);
+        }
+        let is_of_type = response.header("Content-Type").is_some_and(is_compressible);
+        if status == Status::PARTIAL_CONTENT || response.header("Content-Range").is_some() {
+            // A range goes as it is, and says to caches what the whole would have said (RFC 9110 §15.3.7).
+            let varies = is_of_type && status == Status::PARTIAL_CONTENT;
+            return if varies { add_vary(response, VARY) } else { response };
         }
         let length = match response.body() {
             Body::Bytes(bytes) => Some(bytes.as_slice().len() as u64),
@@ -138,8 +150,7 @@ impl Compress {
         if !status.allows_body() {
             return response;
         }
-        let is_worth_it = length.is_none_or(|length| length >= self.bytes_min)
-            && response.header("Content-Type").is_some_and(is_compressible);
+        let is_worth_it = is_of_type && length.is_none_or(|length| length >= self.bytes_min);
         if !is_worth_it && asked.accepted.takes_identity() {
             return response;
         }
@@ -278,9 +289,7 @@ fn forbids_transforms(cache_control: &[u8]) -> bool {
 
 /// May the content be sent in another coding, its size and type aside?
 fn may_be_coded(response: &Response) -> bool {
-    response.status() != Status::PARTIAL_CONTENT
-        && response.header("Content-Range").is_none()
-        && response.header("Content-Encoding").is_none_or(|coding| coding.eq_ignore_ascii_case("identity"))
+    response.header("Content-Encoding").is_none_or(|coding| coding.eq_ignore_ascii_case("identity"))
         && !response.headers().iter().any(|(name, value)| {
             name.eq_ignore_ascii_case("Cache-Control") && forbids_transforms(value.as_bytes())
         })
