@@ -155,8 +155,8 @@ pub fn figures(mode: &str, measured: &Measured) -> (Vec<Figure>, Vec<String>) {
 #[must_use]
 pub fn table(measured: &Measured) -> String {
     let mut table = String::from(
-        "| server | requests/s | CPU, us/request | p99, us | switches/request | memory, bytes/connection |\n\
-         |---|---|---|---|---|---|\n",
+        "| server | requests/s | requests/CPU second | CPU, us/request | p99, us | switches/request | memory, bytes/connection |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for Series { name, samples, connection_bytes, switches, .. } in &measured.series {
         let middle =
@@ -165,8 +165,13 @@ pub fn table(measured: &Measured) -> String {
         let p99 = middle(|sample| sample.outcome.latency_ns.value_at_quantile(0.99) as f64 / 1e3);
         let switches = switches.map_or_else(|| "–".to_owned(), |each| Plain(each[0] + each[1]).to_string());
         let bytes = connection_bytes.map_or_else(|| "–".to_owned(), |bytes| Plain(bytes).to_string());
-        writeln!(table, "| {name} | {rate} | {} | {p99} | {switches} | {bytes} |", middle(cost))
-            .expect("writing to a String cannot fail");
+        writeln!(
+            table,
+            "| {name} | {rate} | {} | {} | {p99} | {switches} | {bytes} |",
+            middle(|sample| 1e6 / cost(sample)),
+            middle(cost)
+        )
+        .expect("writing to a String cannot fail");
     }
     table
 }

@@ -218,7 +218,7 @@ impl Bench {
     fn end_and_count_switches(self) -> Vec<io::Result<[f64; 2]>> {
         let ended = self.running.into_iter().zip(self.requests).map(|(server, requests)| {
             let before = sys::switches_of_children()?;
-            server.end()?;
+            server.end_outermost()?;
             let after = sys::switches_of_children()?;
             let each = |after: u64, before: u64| (after - before) as f64 / requests.max(1) as f64;
             let voluntary = each(after.voluntary, before.voluntary);

@@ -395,6 +395,15 @@ impl Running {
         self.end_by_asking(innermost)
     }
 
+    /// Asks the process that was started to end, and waits until it has: a server with child processes ends them.
+    ///
+    /// # Errors
+    /// `TimedOut` where it does not end in time.
+    pub fn end_outermost(mut self) -> io::Result<()> {
+        let pid = self.child.id();
+        self.end_by_asking(pid)
+    }
+
     fn end_by_asking(&mut self, pid: u32) -> io::Result<()> {
         sys::terminate(pid)?;
         let deadline = Instant::now() + END_PATIENCE;
