@@ -184,7 +184,7 @@ fn respond(mut exchange: Exchange<'_>, is_last: bool) -> (Option<Persistence>, O
     let deadline = exchange.deadline;
     let mut request = exchange.request();
     let mut response = None;
-    let response = call(service, deadline, &mut request, &mut response);
+    let response = call::<true>(service, deadline, &mut request, &mut response);
     if response.is_upgrade() {
         let switches = may_switch(&request, response);
         debug_assert!(!switches, "ahead: the client offered another protocol");

@@ -182,7 +182,8 @@ impl Wire {
         self.output.borrow_mut()
     }
 
-    /// A response's head was composed into `output`, and so many bytes of its body behind it: what follows is the rest.
+    /// A response with this status begins: its head is what was appended to `output` last, but for `composed_bytes` of its body that are
+    /// there already. All that leaves behind the head is its body, which is how [`outcome`](Wire::outcome) counts that.
     #[inline]
     pub(crate) fn begin_body(&self, output: &Output, status: Status, composed_bytes: usize) {
         let head_end = output.bytes.len() - composed_bytes;
