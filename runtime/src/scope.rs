@@ -170,6 +170,15 @@ impl<'scope> Scope<'scope, '_> {
     /// });
     /// assert_eq!(sum, 6);
     /// ```
+    /// What such a thread returns stays here as well:
+    /// ```compile_fail,E0277
+    /// bast::run(|| {
+    ///     bast::scope(|scope| {
+    ///         let local = scope.spawn_local_with(bast::Builder::new(), || std::rc::Rc::new(1)).unwrap();
+    ///         scope.spawn(move || local.join().is_ok());
+    ///     });
+    /// });
+    /// ```
     ///
     /// # Errors
     /// As [`Builder::spawn`].

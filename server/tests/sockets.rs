@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -109,6 +111,42 @@ fn each_piece_of_a_stream_is_sent_before_the_next_is_waited_for() {
             assert!(client.receive() > 0, "closed before {event}");
         }
         open(gate.arrival());
+    }
+    while !client.buffer.ends_with(b"\r\n0\r\n\r\n") {
+        assert!(client.receive() > 0, "closed before the last chunk");
+    }
+}
+
+/// A write that is to be seen at once although its writer goes on computing is followed by a flush: what was flushed is at the client
+/// while the writer keeps its core. Each is a chunk of its own.
+#[test]
+fn what_a_stream_has_flushed_is_seen_while_its_writer_computes() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&seen);
+    let server = start(settings(), move |_: &mut Request<'_>| {
+        let seen = Arc::clone(&seen);
+        Response::stream("text/plain", move |body| {
+            for number in 0..3 {
+                write!(body, "piece")?;
+                write!(body, " {number}")?;
+                body.flush()?;
+                let begun = Instant::now();
+                // No park: nothing but the flush can have sent it.
+                while seen.load(Ordering::SeqCst) <= number && begun.elapsed() < DEADLINE {
+                    std::hint::spin_loop();
+                }
+            }
+            Ok(())
+        })
+    });
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    for number in 0..3 {
+        let chunk = format!("\r\n0007\r\npiece {number}\r\n");
+        while !client.buffer.ends_with(chunk.as_bytes()) {
+            assert!(client.receive() > 0, "closed before {chunk:?}");
+        }
+        told.store(number + 1, Ordering::SeqCst);
     }
     while !client.buffer.ends_with(b"\r\n0\r\n\r\n") {
         assert!(client.receive() > 0, "closed before the last chunk");

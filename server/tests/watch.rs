@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -317,6 +318,52 @@ fn a_request_whose_upgrade_is_refused_is_counted_once() {
         assert_eq!(value(&page, &format!("http_requests_total{{method=\"POST\",status=\"{status}\"}}")), 1.0);
     }
     assert_eq!(total(&page, "http_requests_total"), 2.0, "{page}");
+}
+
+/// Three requests that only come to an end together, over one connection: each is counted once, with the connection's hooks.
+#[test]
+fn requests_that_are_handled_at_the_same_time_are_counted_once_each() {
+    let (hooks, closes, faults) = told();
+    let metrics = Metrics::new();
+    let all = Arc::new(bast::sync::Barrier::new(3));
+    let app = Router::new().get("/{kind}", move |request: &mut Request<'_>| {
+        all.wait();
+        assert_ne!(request.path(), "/panic", "as asked");
+        let path = request.path().to_owned();
+        if path == "/stream" {
+            Response::stream("a/b", move |body| write!(body, "{path}"))
+        } else {
+            path.into_response()
+        }
+    });
+    let parallel = Some(NonZeroUsize::new(4).expect("not zero"));
+    let set = Settings {
+        pipelined_requests_parallel: parallel,
+        hooks,
+        metrics: Some(metrics.clone()),
+        ..settings()
+    };
+    let server = start(set, app);
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let last = "POST /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let text = server.exchange([&get("/stream"), &get("/panic"), &get("/text"), last].concat());
+    let codes: Vec<&str> = text.match_indices("HTTP/1.1 ").map(|(at, _)| &text[at + 9..at + 12]).collect();
+    assert_eq!(codes, ["200", "500", "200", "405"], "{text}");
+    assert!(
+        text.find("/stream") < text.find("500 Internal") && text.find("500 Internal") < text.find("/text")
+    );
+    assert_eq!(closes.recv_timeout(DEADLINE).expect("told").requests, 4);
+    let (phase, kind, _) = faults.recv_timeout(DEADLINE).expect("told");
+    assert_eq!((phase, kind), (Phase::Handler, FaultKind::Panicked));
+    let text = metrics.text();
+    for (class, count) in [("2xx", 2.0), ("4xx", 1.0), ("5xx", 1.0)] {
+        let total: f64 = text
+            .lines()
+            .filter(|line| line.starts_with("http_requests_total{") && line.contains(class))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum();
+        assert_eq!(total, count, "{class}: {text}");
+    }
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use bast::sync::MVar;
 use bast::{BlockedOn, Builder, timeout};
 use bast_tests::{on_capabilities, spawn_on, until, until_blocked};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,6 +32,38 @@ fn threads_borrow_from_their_parent_and_it_waits_for_them() {
             assert!(parts.iter().enumerate().all(|(n, part)| *part == n));
         });
     }
+}
+
+/// What such a thread has, its closure and its result, is of the parent's capability and gone when the scope is left: also of one
+/// that was killed before it started.
+#[test]
+fn threads_that_stay_here_share_what_cannot_be_sent() {
+    on_capabilities(2, || {
+        let (home, shared) = (bast::capability(), Rc::new(Cell::new(0)));
+        let results = bast::scope(|scope| {
+            let spawn = |number: u32| {
+                let shared = Rc::clone(&shared);
+                let run = move || {
+                    shared.set(shared.get() + number);
+                    bast::yield_now();
+                    (bast::capability() == home, shared)
+                };
+                scope.spawn_local_with(Builder::new(), run).unwrap()
+            };
+            let handles: Vec<_> = (1..=100).map(spawn).collect();
+            handles.into_iter().map(|handle| handle.join().unwrap().0).collect::<Vec<bool>>()
+        });
+        assert_eq!((results.len(), shared.get(), Rc::strong_count(&shared)), (100, 5050, 1));
+        assert!(results.into_iter().all(|stayed| stayed));
+
+        bast::scope(|scope| {
+            let kept = Rc::clone(&shared);
+            let unstarted = scope.spawn_local_with(Builder::new(), move || kept.set(0)).unwrap();
+            scope.cancel();
+            assert!(unstarted.join().unwrap_err().is_killed());
+        });
+        assert_eq!((shared.get(), Rc::strong_count(&shared)), (5050, 1));
+    });
 }
 
 #[test]

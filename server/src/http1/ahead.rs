@@ -184,7 +184,7 @@ fn respond(mut exchange: Exchange<'_>, is_last: bool) -> (Option<Persistence>, O
     let deadline = exchange.deadline;
     let mut request = exchange.request();
     let mut response = None;
-    let response = call(service, deadline, &mut request, &mut response);
+    let response = call::<true>(service, deadline, &mut request, &mut response);
     if response.is_upgrade() {
         let switches = may_switch(&request, response);
         debug_assert!(!switches, "ahead: the client offered another protocol");
@@ -225,18 +225,19 @@ impl Ahead<'_> {
     fn settle(self, wire: &Wire) -> After {
         wire.activity().begin_request();
         while !self.thread.is_finished() {
-            wire.take_over(&self.wire);
-            if wire.held() == 0 {
+            if !wire.take_over(&self.wire) {
+                bast::yield_now();
+            } else if wire.held() == 0 {
                 self.wire.give_turn();
                 break;
-            }
-            // It may write more meanwhile.
-            if wire.flush().is_err() {
+            } else if wire.flush().is_err() {
                 return After::Broken;
             }
+            // It may have written more meanwhile.
         }
         let answered = self.thread.join();
-        wire.take_over(&self.wire);
+        let is_at_rest = wire.take_over(&self.wire);
+        debug_assert!(is_at_rest, "ahead: an output that is borrowed by nobody");
         if let Some(meter) = wire.activity().meter() {
             // The handlers of a row share their time.
             meter.responds(None);

@@ -5,7 +5,7 @@
 //! output.
 //!
 //! `serve` tells the story of a connection. Its steps are in files of their own: `receive` waits for a request, `call` runs the
-//! handler, `send`, `produce` and `switch` are the three ways to go on from its response, `rest` drops what nobody reads. An
+//! handler, `send`, `produce` and `switch` are the three ways to go on from its response, `rest` drops what nobody reads; `ahead` lets pipelined requests run beside each other. An
 //! `exchange` is what they hand to each other, `service` what all connections share.
 #![forbid(unsafe_code)]
 

@@ -107,7 +107,7 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
     let deadline = exchange.deadline;
     let mut request = exchange.request();
     let mut response = None;
-    let response = call(service, deadline, &mut request, &mut response);
+    let response = call::<false>(service, deadline, &mut request, &mut response);
     let switches = response.is_upgrade() && may_switch(&request, response);
     // Whether the connection is switched, `switch` will find out; how a stream ends, `send_stream`.
     if let Some(meter) = wire.activity().meter().filter(|_| !switches) {

@@ -46,13 +46,21 @@ pub(crate) struct Wire {
     /// Whom a proxy speaks for on this connection.
     proxied: Option<Rc<Proxied>>,
     /// What is sent waits for this; see Note [turn]. Nearly always nothing.
-    turn: Option<Box<Once>>,
+    turn: Option<Box<Turn>>,
     /// How many bytes have left: all that was ever in the output, but for what is there now, and what was sent past it.
     gone: Cell<u64>,
     /// The response that was begun last: its status, and where in all bytes its body begins.
     begun: Cell<(Option<Status>, u64)>,
     /// How many requests had been received when the last head was composed.
     answered: Cell<u32>,
+}
+
+/// The turn of an answer that is made ahead.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Set before anybody is woken, which may let others run.
+    has_come: Cell<bool>,
+    wake: Once,
 }
 
 /// Bytes to be sent.
@@ -123,23 +131,33 @@ impl Wire {
     /// Its turn has come: nothing is before it any more, and it sends by itself.
     pub(crate) fn give_turn(&self) {
         if let Some(turn) = &self.turn {
-            turn.call_once(|| {});
+            turn.has_come.set(true);
+            turn.wake.call_once(|| {});
         }
     }
 
     fn await_turn(&self) {
-        if let Some(turn) = &self.turn {
-            turn.wait();
+        if let Some(turn) = &self.turn
+            && !turn.has_come.get()
+        {
+            turn.wake.wait();
         }
     }
 
-    /// Appends what `other` holds. The answer to the request is its business from now on.
-    pub(crate) fn take_over(&self, other: &Wire) {
+    /// Appends what `other` holds, or fails as that has failed. `false` while its thread is in the middle of composing, where it had to
+    /// let others run. The answer to the request is its business from now on.
+    pub(crate) fn take_over(&self, other: &Wire) -> bool {
         self.answered.set(self.activity.requests());
-        let mut from = other.output.borrow_mut();
-        from.close_chunk();
-        other.gone.set(other.gone.get() + from.bytes.len() as u64);
-        self.output.borrow_mut().bytes.append(&mut from.bytes);
+        let Ok(mut from) = other.output.try_borrow_mut() else { return false };
+        let mut output = self.output.borrow_mut();
+        if from.sending == Sending::Possible {
+            from.close_chunk();
+            other.gone.set(other.gone.get() + from.bytes.len() as u64);
+            output.bytes.append(&mut from.bytes);
+        } else {
+            output.sending = from.sending;
+        }
+        true
     }
 
     /// Gives up the room for output.
@@ -180,7 +198,8 @@ impl Wire {
         self.output.borrow_mut()
     }
 
-    /// A response's head was composed into `output`, and so many bytes of its body behind it: what follows is the rest.
+    /// A response with this status begins: its head is what was appended to `output` last, but for `composed_bytes` of its body that are
+    /// there already. All that leaves behind the head is its body, which is how [`outcome`](Wire::outcome) counts that.
     #[inline]
     pub(crate) fn begin_body(&self, output: &Output, status: Status, composed_bytes: usize) {
         self.answered.set(self.activity.requests());
@@ -293,7 +312,7 @@ impl Wire {
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
     pub(crate) fn flush_before_park(&self) {
-        if self.turn.as_ref().is_none_or(|turn| turn.is_completed())
+        if self.turn.as_ref().is_none_or(|turn| turn.has_come.get())
             && let Ok(mut output) = self.output.try_borrow_mut()
             && !output.bytes.is_empty()
         {

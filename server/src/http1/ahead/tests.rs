@@ -460,9 +460,11 @@ fn the_last_request_that_a_connection_may_bring_says_close() {
     assert!(output.find("/1") < output.find("Connection: close"));
 }
 
+/// Path, status, bytes and whether it was whole.
+type Told = (String, Option<u16>, u64, bool);
+
 thread_local! {
-    /// Path, status, bytes and whether it was whole, as they were told.
-    static TOLD: RefCell<Vec<(String, Option<u16>, u64, bool)>> = const { RefCell::new(Vec::new()) };
+    static TOLD: RefCell<Vec<Told>> = const { RefCell::new(Vec::new()) };
 }
 
 #[test]
@@ -472,7 +474,7 @@ fn each_response_is_told_once_in_the_order_of_the_requests() {
         let handler = move |request: &mut Request<'_>| {
             let path = request.path().to_owned();
             request.on_sent(move |sent| {
-                let told = (path, sent.status().map(|it| it.code()), sent.body_bytes(), sent.is_whole());
+                let told = (path, sent.status().map(crate::Status::code), sent.body_bytes(), sent.is_whole());
                 TOLD.with_borrow_mut(|all| all.push(told));
             });
             match request.path() {
