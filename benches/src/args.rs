@@ -91,6 +91,9 @@ seeing MSG_MORE: the head of a file and its body in one segment, in two, in two 
   --mode file-c1 -n 200 --rounds 5 --server floor-joined,floor-apart,floor-nagle,bast
   scripts/packets URL  the segments of such a server, by tcpdump
 
+where a request's CPU time goes: receiving, parsing, the handler, composing, sending, allocating (needs perf)
+  scripts/shares [WORKLOAD] [SERVER]
+
 being a server, for a profiler
   --role S [--listen IP:PORT] [--workers N] [--mode M] [--root DIR] [--like IP:PORT]
 ";

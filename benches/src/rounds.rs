@@ -14,6 +14,7 @@ use crate::mode::{Mode, Resource};
 use crate::probe::{self, Fetched};
 use crate::procstat::CpuTime;
 use crate::servers::{Running, ServerUnderTest, Setting};
+use crate::sys;
 use crate::url::Target;
 
 /// A warm-up run is long enough to tell a request's cost.
@@ -89,6 +90,8 @@ pub struct Series {
     pub samples: Vec<Sample>,
     /// What an idle connection that has had a request takes, where the workload keeps connections.
     pub connection_bytes: Option<f64>,
+    /// Context switches of its OS threads per request, over the server's whole life: those that it chose, and the others.
+    pub switches: Option<[f64; 2]>,
 }
 
 /// All servers in all rounds.
@@ -104,6 +107,8 @@ pub struct Measured {
 #[derive(Debug)]
 pub struct Bench {
     running: Vec<Running>,
+    /// How many requests each was sent.
+    requests: Vec<u64>,
     load: Load,
     left_out: Vec<String>,
 }
@@ -160,7 +165,7 @@ impl Bench {
             body,
             cpus: plan.client_cpus.to_vec(),
         };
-        Ok(Bench { running: fitting, load, left_out })
+        Ok(Bench { requests: vec![0; fitting.len()], running: fitting, load, left_out })
     }
 
     /// The server `index`.
@@ -177,6 +182,7 @@ impl Bench {
         let server = &self.running[index];
         self.load.target = Target::new(server.addr, &self.load.target.path);
         self.load.requests = requests;
+        self.requests[index] += requests;
         let before = server.cpu_time()?;
         let outcome = self.load.run()?;
         Ok(Sample { outcome, server: server.cpu_time()? - before })
@@ -205,6 +211,20 @@ impl Bench {
     /// Where one does not end in time.
     pub fn end(self) -> io::Result<()> {
         self.running.into_iter().try_for_each(Running::end)
+    }
+
+    /// The same, and what each switched per request, in their order. Only when a process has ended does the kernel tell of
+    /// its OS threads that have, too.
+    fn end_and_count_switches(self) -> io::Result<Vec<[f64; 2]>> {
+        let ended = self.running.into_iter().zip(self.requests).map(|(server, requests)| {
+            let before = sys::switches_of_children()?;
+            server.end()?;
+            let after = sys::switches_of_children()?;
+            let each = |after: u64, before: u64| (after - before) as f64 / requests.max(1) as f64;
+            let voluntary = each(after.voluntary, before.voluntary);
+            Ok([voluntary, each(after.involuntary, before.involuntary)])
+        });
+        ended.collect()
     }
 
     /// Warms each server up; returns the CPU seconds that a request costs it.
@@ -268,6 +288,7 @@ pub fn measure(plan: &Plan<'_>) -> io::Result<Measured> {
         requests,
         samples: Vec::with_capacity(rounds),
         connection_bytes: None,
+        switches: None,
     };
     let mut series: Vec<Series> = bench.running.iter().zip(requests).map(new_series).collect();
     for round in 0..rounds {
@@ -285,5 +306,9 @@ pub fn measure(plan: &Plan<'_>) -> io::Result<Measured> {
             series.connection_bytes = Some(bench.connection_bytes(index, connections)?);
         }
     }
-    Ok(Measured { series, left_out: bench.left_out })
+    let left_out = std::mem::take(&mut bench.left_out);
+    for (series, switches) in series.iter_mut().zip(bench.end_and_count_switches()?) {
+        series.switches = Some(switches);
+    }
+    Ok(Measured { series, left_out })
 }

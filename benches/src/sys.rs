@@ -335,6 +335,29 @@ pub fn clock_ticks_per_second() -> u64 {
     u64::try_from(ticks).expect("sysconf(_SC_CLK_TCK) is known on every Linux")
 }
 
+/// Context switches of an OS thread, or of many.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Switches {
+    /// It had to wait.
+    pub voluntary: u64,
+    /// Another took its CPU.
+    pub involuntary: u64,
+}
+
+/// Those of all processes that this one has started and that have ended, in all their OS threads.
+///
+/// # Errors
+/// Those of `getrusage(2)`.
+pub fn switches_of_children() -> io::Result<Switches> {
+    // SAFETY: the call fills the rusage, which outlives it; all-zero is one.
+    let usage = unsafe {
+        let mut usage: libc::rusage = zeroed();
+        check(libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage))?;
+        usage
+    };
+    Ok(Switches { voluntary: usage.ru_nvcsw as u64, involuntary: usage.ru_nivcsw as u64 })
+}
+
 /// Asks process `pid` to end (SIGTERM).
 ///
 /// # Errors

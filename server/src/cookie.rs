@@ -94,7 +94,7 @@ impl Cookie {
     }
 
     /// Removes the cookie of this name. It takes the path and the domain that the cookie was set with, and where its name
-    /// begins with `__Host-` or `__Secure-`, `secure` too.
+    /// begins with `__Host-` or `__Secure-`, `secure` too, with `__Http-` or `__Host-Http-` also `http_only`.
     pub fn removal(name: impl Into<Cow<'static, str>>) -> Cookie {
         Cookie::new(name, "").max_age(Duration::ZERO).expires(UNIX_EPOCH)
     }
@@ -153,6 +153,7 @@ impl Cookie {
             self.name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         };
         let is_host = has_prefix("__Host-");
+        let is_http = has_prefix("__Http-") || has_prefix("__Host-Http-");
         let is_attribute = |value: &str| value.bytes().all(|byte| matches!(byte, b' '..=b':' | b'<'..=b'~'));
         let attributes = [&self.path, &self.domain].into_iter().flatten();
         Some(if !is_token(self.name.as_bytes()) {
@@ -174,8 +175,10 @@ impl Cookie {
             .is_some_and(|at| at.duration_since(UNIX_EPOCH).map_or(true, |at| at >= DATES_END))
         {
             "it expires in a year that a date cannot have"
-        } else if !self.secure && (is_host || has_prefix("__Secure-")) {
+        } else if !self.secure && (is_host || is_http || has_prefix("__Secure-")) {
             "its prefix wants Secure"
+        } else if !self.http_only && is_http {
+            "its prefix wants HttpOnly"
         } else if is_host && (self.path.as_deref() != Some("/") || self.domain.is_some()) {
             "the prefix __Host- wants the path / and no domain"
         } else if !self.secure && self.same_site == Some(SameSite::None) {
@@ -231,8 +234,8 @@ impl Response {
     /// A cookie that user agents would refuse or misread spoils the response, as a header does that could split it: the
     /// client gets a plain 500 and the log says why, without the value. That is: a name that is no token; a value, path or
     /// domain with characters that they cannot have (`;`, control characters, in the value also spaces, commas, quotes,
-    /// backslashes and all that is not ASCII: encode those); one that is too long; a prefix `__Secure-` or `__Host-` without
-    /// what it promises; `SameSite=None` or `Partitioned` without `Secure`.
+    /// backslashes and all that is not ASCII: encode those); one that is too long; a prefix `__Secure-`, `__Host-`, `__Http-` or
+    /// `__Host-Http-` without what it promises; `SameSite=None` or `Partitioned` without `Secure`.
     #[must_use]
     pub fn with_cookie(self, cookie: Cookie) -> Response {
         match cookie.fault() {
@@ -377,6 +380,18 @@ mod tests {
         for name in ["__Secure-a", "__secure-a"] {
             assert!(set(Cookie::new(name, "b").secure().domain("example.org")).is_some());
             assert_eq!(set(Cookie::new(name, "b")), None);
+        }
+        for name in ["__Http-a", "__HTTP-a", "__Host-Http-a", "__host-http-a"] {
+            let cookie = || Cookie::new(name, "b").path("/");
+            assert!(set(cookie().secure().http_only()).is_some(), "{name}");
+            assert_eq!(set(cookie().secure()), None, "{name}: no HttpOnly");
+            assert_eq!(set(cookie().http_only()), None, "{name}: no Secure");
+            let elsewhere = set(Cookie::new(name, "b").secure().http_only().path("/x"));
+            assert_eq!(
+                elsewhere.is_some(),
+                !name.eq_ignore_ascii_case("__Host-Http-a"),
+                "{name}: another path"
+            );
         }
     }
 

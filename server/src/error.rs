@@ -125,28 +125,38 @@ impl Error {
     }
 }
 
-/// A failure of the request's body keeps its own status (400, 408, 413), also where it is the cause of another error; a limit of time that passed
-/// ([`bast::timeout`]), and a wait that ended because the client went or the server shuts down ([`Gone`]), are a 503;
-/// everything else is a 500.
+/// A failure of the request's body keeps its own status (400, 408, 413); a limit of time that passed
+/// ([`bast::timeout`]), and a wait that ended because the client went or the server shuts down ([`Gone`]), are a 503; so are
+/// errors of other kinds with one of these for a cause. Everything else is a 500.
 impl<E: StdError + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Error {
-        if (&source as &(dyn StdError + 'static)).is::<bast::Elapsed>() {
-            return Error::new(Status::SERVICE_UNAVAILABLE, "this took too long").caused_by(source);
-        }
-        if let Some(gone) = (&source as &(dyn StdError + 'static)).downcast_ref::<Gone>() {
-            return Error::new(Status::SERVICE_UNAVAILABLE, gone.to_string()).caused_by(*gone);
-        }
-        let causes = iter::successors(Some(&source as &(dyn StdError + 'static)), |error| (*error).source());
-        let refusal = causes
-            .filter_map(|error| error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<BodyError>())
-            .map(|body| body.0)
-            .next();
-        Error {
-            status: refusal.map_or(Status::INTERNAL_SERVER_ERROR, |refusal| refusal.status),
-            message: refusal.map(|refusal| refusal.reason.into()),
-            source: Some(Box::new(source)),
+        let known = causes(&source).find_map(|cause| {
+            if cause.is::<bast::Elapsed>() {
+                return Some(Error::new(Status::SERVICE_UNAVAILABLE, "this took too long"));
+            }
+            if let Some(gone) = cause.downcast_ref::<Gone>() {
+                // It is no fault of anybody's, so that nothing else is to be said of it.
+                return Some(Error::new(Status::SERVICE_UNAVAILABLE, gone.to_string()).caused_by(*gone));
+            }
+            let BodyError(refusal) = cause.downcast_ref()?;
+            Some(Error::new(refusal.status, refusal.reason))
+        });
+        match known {
+            Some(error) if error.source.is_some() => error,
+            Some(error) => error.caused_by(source),
+            None => {
+                Error { status: Status::INTERNAL_SERVER_ERROR, message: None, source: Some(Box::new(source)) }
+            }
         }
     }
+}
+
+/// An error, what caused it, and what an [`io::Error`] among these carries.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    iter::successors(Some(error), |error| {
+        let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        carried.map_or_else(|| (*error).source(), |carried| Some(carried))
+    })
 }
 
 impl fmt::Display for Error {
@@ -232,6 +242,14 @@ mod tests {
     use crate::http1::head::Refusal;
 
     #[test]
+    fn what_an_io_error_carries_counts_as_if_it_stood_alone() {
+        let gone = Error::from(io::Error::from(Gone::Draining));
+        assert_eq!(gone.status(), Status::SERVICE_UNAVAILABLE);
+        assert!(gone.source().is_some_and(<dyn StdError>::is::<Gone>), "so that it is not logged as a fault");
+        assert_eq!(Error::from(io::Error::other("else")).status(), Status::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
     fn a_failed_body_keeps_its_status_through_the_question_mark() {
         let too_large = Refusal { status: Status::CONTENT_TOO_LARGE, reason: "too large" };
         assert_eq!(Error::from(BodyError::refused(too_large)).status(), Status::CONTENT_TOO_LARGE);
@@ -263,6 +281,9 @@ mod tests {
         let error = Error::from(io::Error::other(NotStored(BodyError::refused(too_large()))));
         assert_eq!(error.status(), Status::CONTENT_TOO_LARGE);
         assert_eq!(Error::from(NotStored(io::Error::other("disk"))).status(), Status::INTERNAL_SERVER_ERROR);
+        let gone = Error::from(NotStored(io::Error::other(Gone::Draining)));
+        assert_eq!(gone.status(), Status::SERVICE_UNAVAILABLE);
+        assert!(gone.source().is_some_and(<dyn StdError>::is::<Gone>), "it is not logged as a fault");
     }
 
     #[test]

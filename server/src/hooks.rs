@@ -6,7 +6,7 @@
 //! let hooks = Hooks::new()
 //!     .on_open(|peer| !peer.ip().is_unspecified()) // `false` closes the connection at once
 //!     .on_close(|closed| println!("{}: {} requests, {:?}", closed.peer, closed.requests, closed.cause))
-//!     .on_error(|fault| eprintln!("{} in phase {:?}: {:?}: {}", fault.peer, fault.phase, fault.kind, fault.detail));
+//!     .on_error(|fault| eprintln!("{fault:?}")); // escaped: it may hold what a client sent
 //! let settings = Settings { hooks, ..Settings::default() };
 //! # drop(settings);
 //! ```

@@ -32,11 +32,11 @@
 //! |---|---|---|
 //! | `json` | yes | [`Request::json`], [`form`](Request::form), [`query_as`](Request::query_as), [`path_as`](Request::path_as), [`Response::json`]: types of the program's own, by serde |
 //! | `gzip` | yes | `middleware::Compress` and `Decompress` (gzip and deflate), and `gzip`: bodies joined from compressed fragments |
-//! | `websocket` | yes | `websocket`, with compression where `gzip` is on, too |
+//! | `websocket` | yes | `websocket`, with compression where `gzip` is on, too, and `client::websocket` |
 //! | `brotli`, `zstd` | no | further codings for `Compress` |
 //! | `tls` | no | `tls`: HTTPS by rustls |
 //! | `http-types` | no | `http_types`: from and to the types of the `http` crate |
-//! | `testing` | no | `testing::TestClient`; belongs into `[dev-dependencies]` |
+//! | `testing` | no | `testing::TestClient` and `TestServer`; belongs into `[dev-dependencies]` |
 //!
 //! In debug builds the compressors are slow, and want much stack, unless dependencies are optimised:
 //!

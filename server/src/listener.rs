@@ -81,7 +81,7 @@ pub(crate) fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -
         .prefer(shared.runtime.capability(index))
         .label(Label::Role(&CONNECTION, peer))
         .preempt_at_allocation(false);
-    if let Some(bytes) = shared.stack_bytes {
+    if let Some(bytes) = shared.service.stack_bytes {
         builder = builder.stack_size(bytes);
     }
     builder.spawn(move || connection::run(peer, live)).map(drop)

@@ -141,12 +141,25 @@ impl Meter {
 
     /// There is a response. `method` is `None` where there was no request to speak of.
     pub(crate) fn answers(&self, method: Option<Method<'_>>, status: Status) {
+        self.counts(method, status);
+        self.responds(method);
+    }
+
+    /// Counts a response. One that is written while it is sent is counted when that has ended: until then another may take its place.
+    pub(crate) fn counts(&self, method: Option<Method<'_>>, status: Status) {
         self.requests.set(self.requests.get() + 1);
         if let Some(times) = &self.times {
             times.recorder.answered(method, status);
+        }
+    }
+
+    /// The handler has returned, and the time is that of the response. `handled` is what it was asked for; `None` where there was no
+    /// request to speak of, or the handler's time is not the connection's.
+    pub(crate) fn responds(&self, handled: Option<Method<'_>>) {
+        if let Some(times) = &self.times {
             times.answered.set(true);
             times.turn_to(Step::Respond);
-            if let Some(method) = method {
+            if let Some(method) = handled {
                 let time = times.spent.borrow()[Step::Handler as usize];
                 times.recorder.handled(method, times.route.get(), time);
             }
@@ -157,6 +170,10 @@ impl Meter {
     pub(crate) fn ends(&self) {
         if let Some(times) = &self.times {
             let now = times.turn_to(Step::Idle);
+            if !times.answered.get() {
+                // Some bytes, and then an end or nothing more: that is no request.
+                return;
+            }
             times.recorder.served(&times.spent.borrow(), now - times.request.get());
         }
     }

@@ -75,6 +75,11 @@ impl<'c> Request<'c> {
         }
     }
 
+    /// The stream that it came by.
+    pub(crate) fn wire(&self) -> &'c Wire {
+        self.wire
+    }
+
     /// The bytes that the spans of the head refer to.
     fn head_bytes(&self) -> &[u8] {
         self.input.since(self.head_at)
@@ -85,6 +90,11 @@ impl<'c> Request<'c> {
     #[must_use]
     pub fn method(&self) -> Method<'_> {
         self.input.head.method(self.head_bytes())
+    }
+
+    /// Is it a HEAD request?
+    pub(crate) fn is_head(&self) -> bool {
+        self.input.head.is_head()
     }
 
     /// The path as it was sent: percent-encoded, without the query. It begins with `/`, except for `OPTIONS *`.

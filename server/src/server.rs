@@ -206,8 +206,9 @@ impl Server {
 
     /// Serves until it is shut down, and returns after a graceful drain: no new connections, idle ones closed at once,
     /// every request whose head had arrived answered, as long as that takes no longer than
-    /// [`Settings::drain_deadline`]. What is left then, or at the second call or [signal](ServerHandle), is killed; the server has ended
-    /// as it was told to, so that this is `Ok` too, and a warning in the log.
+    /// [`Settings::drain_deadline`]. What is left then, or at the second call or [signal](ServerHandle), is killed, and answered by a
+    /// 503 where nothing of its answer was sent; the server has ended as it was told to, so that this is `Ok` too, and a warning in
+    /// the log.
     ///
     /// On a plain OS thread this makes a runtime and ends it again. On a green thread it serves with all capabilities
     /// of its runtime.
@@ -249,7 +250,6 @@ impl Server {
             listener,
             service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
-            stack_bytes: settings.stack_bytes,
             #[cfg(feature = "tls")]
             tls: self.tls,
             proxy_protocol: settings.proxy_protocol,
@@ -368,7 +368,8 @@ pub struct ServerHandle {
 impl ServerHandle {
     /// Begins a graceful shutdown, as the first SIGTERM does. The second call, like the second signal, ends it at once
     /// by killing what is left: handlers unwind at their next blocking call or [`bast::yield_point`]; one that only computes
-    /// is given up after a few seconds, and named in the log. Returns at once; `serve` returns when it is done.
+    /// is given up after a few seconds, and named in the log, unless it keeps the very core on which `serve` waits, which then hears
+    /// nothing before it ends. Returns at once; `serve` returns when it is done.
     pub fn shutdown(&self) {
         self.shutdown.send(Event::Stop);
     }
@@ -498,7 +499,11 @@ impl Running {
         if self.wait_for_the_last(events, deadline) {
             return;
         }
-        log::warn!("killing {} connections", shared.load.total());
+        match shared.load.total() {
+            // The last one has ended just now.
+            0 => return,
+            left => log::warn!("killing {left} connections"),
+        }
         on_each_capability(&shared, Registry::kill_all);
         if !self.wait_for_the_last(events, KILL_GRACE) {
             log::error!("{} connections do not end", shared.load.total());
@@ -595,7 +600,15 @@ fn accept_the_rest(shared: &Arc<Shared>) {
 /// No queue of connections is longer than the backlog that the runtime asks for.
 const QUEUE_MAX: usize = 4096;
 
-/// Does something to the connections of each capability, on the capability itself, and waits until it is done.
+/// How long capabilities may take to hear what they are told. One of which a handler keeps the core hears nothing before that ends: the
+/// drain, its deadline and the second signal do not wait for it.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Time enough for one that has heard already to say so, where another has used all the time up.
+const SAID_WITHIN: Duration = Duration::from_millis(10);
+
+/// Does something to the connections of each capability, on the capability itself, and waits until it is done, or until it is
+/// clear that it cannot be done now. It is done later then.
 fn on_each_capability(shared: &Shared, action: fn(&Registry)) {
     let spawned: Vec<io::Result<JoinHandle<()>>> = (0..shared.runtime.capabilities())
         .map(|index| {
@@ -604,14 +617,23 @@ fn on_each_capability(shared: &Shared, action: fn(&Registry)) {
                 .on(shared.runtime.capability(index))
                 // The connections are borrowed meanwhile.
                 .preempt_at_allocation(false)
-                .spawn(move || action(&Registry::of(id, limits)))
+                .spawn(move || {
+                    let registry = Registry::of(id, limits);
+                    action(&registry);
+                    registry.ensure_haste();
+                })
         })
         .collect();
-    for thread in spawned {
-        match thread.map(JoinHandle::join) {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => log::error!("a capability could not be told to shut down: it panicked"),
-            Err(error) => log::error!("a capability could not be told to shut down: {error}"),
+    let begun = Instant::now();
+    for (index, thread) in spawned.into_iter().enumerate() {
+        let left = HEARD_WITHIN.saturating_sub(begun.elapsed()).max(SAID_WITHIN);
+        match thread.map(|thread| bast::timeout(left, || thread.join())) {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(_))) => log::error!("capability {index} could not be told to shut down: it panicked"),
+            Ok(Err(_elapsed)) => log::error!(
+                "capability {index} does not hear that the server shuts down: a handler keeps its core"
+            ),
+            Err(error) => log::error!("capability {index} could not be told to shut down: {error}"),
         }
     }
 }

@@ -31,8 +31,6 @@ pub(crate) struct Shared {
     pub(crate) listener: TcpListener,
     pub(crate) service: Service,
     pub(crate) time_limits: TimeLimits,
-    /// What a connection's thread is given; `None` is the runtime's.
-    pub(crate) stack_bytes: Option<usize>,
     /// How to speak TLS, where that is to be spoken.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,

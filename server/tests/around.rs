@@ -252,6 +252,7 @@ fn what_ends_a_stream_is_told_once_and_with_its_name() {
     let app = Router::new().get("/ends/{how}", |request: &mut Request| {
         let how = request.param_text("how").unwrap_or_default().into_owned();
         Response::stream("text/plain", move |body| {
+            body.flush()?;
             match &*how {
                 "fails" => return Err(io::Error::other("no more")),
                 "panics" => panic!("a bug of its own"),

@@ -43,8 +43,8 @@ pub(super) struct Connection {
 /// address would ever answer.
 const CONNECT_SHARE_MIN: Duration = Duration::from_secs(2);
 
-/// How long to wait, and the error where that was in vain.
-type Patience = (Duration, fn(Wait) -> Error);
+/// Which error it is that a wait was in vain: the limit of the step has passed, or that of the whole exchange.
+type Late = fn(Wait) -> Error;
 
 impl Connection {
     /// A connection to where the URL says: an idle one unless a new one is wanted.
@@ -83,7 +83,7 @@ impl Connection {
     }
 
     /// How long to wait now, for a step that may take `limit`, and which error it is when that has passed.
-    fn patience(&self, limit: Duration, wait: Wait) -> Result<Patience, Error> {
+    fn patience(&self, limit: Duration, wait: Wait) -> Result<(Duration, Late), Error> {
         let Some(deadline) = self.deadline else { return Ok((limit.max(TICK), Error::timeout)) };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -247,7 +247,7 @@ impl fmt::Debug for Connection {
 }
 
 /// What a failed call means for the exchange.
-fn failed(error: io::Error, wait: Wait, late: fn(Wait) -> Error) -> Error {
+fn failed(error: io::Error, wait: Wait, late: Late) -> Error {
     match error.kind() {
         io::ErrorKind::TimedOut => late(wait),
         io::ErrorKind::BrokenPipe

@@ -7,6 +7,8 @@ use std::io;
 use std::sync::Arc;
 
 use super::place::Place;
+#[cfg(feature = "websocket")]
+use crate::message::Status;
 
 /// A request that got no usable answer.
 ///
@@ -66,6 +68,9 @@ enum Kind {
     Malformed(&'static str),
     TooLarge(&'static str),
     Redirect(&'static str),
+    /// It does not change to the protocol that was asked for.
+    #[cfg(feature = "websocket")]
+    Refused(Status),
     /// An error of the system, or of who had the body that was to be sent.
     Io(&'static str),
     /// The content is not what it was asked for as.
@@ -95,6 +100,11 @@ impl Error {
 
     pub(super) const fn redirect(reason: &'static str) -> Error {
         Error::new(Kind::Redirect(reason))
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(super) const fn refused(status: Status) -> Error {
+        Error::new(Kind::Refused(status))
     }
 
     pub(super) const fn content(reason: &'static str) -> Error {
@@ -173,6 +183,16 @@ impl Error {
         matches!(self.kind, Kind::Redirect(_))
     }
 
+    /// With what the server answered a request for a [WebSocket](super::Request::websocket), if that was something else.
+    #[cfg(feature = "websocket")]
+    #[must_use]
+    pub fn refusal(&self) -> Option<Status> {
+        match self.kind {
+            Kind::Refused(status) => Some(status),
+            _ => None,
+        }
+    }
+
     /// Is the fault with the caller: a URL, header field or body that cannot be sent? Nothing, or not all, was sent.
     #[must_use]
     pub fn is_request(&self) -> bool {
@@ -203,6 +223,8 @@ impl Error {
             Kind::Malformed(_) | Kind::TooLarge(_) | Kind::Content(_) => io::ErrorKind::InvalidData,
             Kind::Url(_) | Kind::Request(_) => io::ErrorKind::InvalidInput,
             Kind::Connect | Kind::Redirect(_) | Kind::Io(_) => io::ErrorKind::Other,
+            #[cfg(feature = "websocket")]
+            Kind::Refused(_) => io::ErrorKind::Other,
         };
         io::Error::new(kind, self)
     }
@@ -240,6 +262,8 @@ impl fmt::Display for Error {
             Kind::Malformed(reason) => write!(f, "malformed response: {reason}"),
             Kind::TooLarge(reason) => write!(f, "the response is too large: {reason}"),
             Kind::Redirect(reason) => write!(f, "the redirect cannot be followed: {reason}"),
+            #[cfg(feature = "websocket")]
+            Kind::Refused(status) => write!(f, "it is no WebSocket: the server answers {status}"),
             Kind::Io(what) => f.write_str(what),
             Kind::Content(reason) => write!(f, "unexpected content: {reason}"),
         }

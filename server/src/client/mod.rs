@@ -37,6 +37,9 @@
 //! server sends, everything is bounded by [`Limits`] and [`TimeLimits`], and a response that could be understood in two
 //! ways is an error.
 //!
+//! # WebSocket
+//! `Request::websocket` opens one, and the module `websocket` here has what it gives: with the feature `websocket`.
+//!
 //! # Errors
 //! An [`Error`] names method, origin and path of its request, and what it failed at: connecting, sending, the head of
 //! the response, or its body. It does not name the query, where keys travel; put no secret into a path.
@@ -63,6 +66,8 @@ mod sending;
 mod upgraded;
 mod upload;
 mod url;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 use std::fmt;
 use std::sync::Arc;

@@ -106,6 +106,37 @@ impl Request {
         self
     }
 
+    /// What all requests of the client share.
+    #[cfg(feature = "websocket")]
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// The value of the field that was set with this name; empty where none was.
+    #[cfg(feature = "websocket")]
+    pub(super) fn field(&self, name: &str) -> Vec<u8> {
+        self.lines.get(name).unwrap_or_default().to_vec()
+    }
+
+    /// Takes `ws` for what it is, another name of `http` (RFC 6455 §3).
+    #[cfg(feature = "websocket")]
+    pub(super) fn speak_http(&mut self) {
+        if let Some((scheme, rest)) = self.url.split_once("://")
+            && scheme.eq_ignore_ascii_case("ws")
+        {
+            self.url = format!("http://{rest}");
+        }
+    }
+
+    /// Refuses any other method.
+    #[cfg(feature = "websocket")]
+    pub(super) fn only(mut self, method: Method<'_>, reason: &'static str) -> Request {
+        if self.method != method.as_str() {
+            self.refuse(Error::request(reason));
+        }
+        self
+    }
+
     fn refuse(&mut self, error: Error) {
         self.refused.get_or_insert(error);
     }

@@ -7,7 +7,6 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::hooks::FaultKind;
 use crate::http1::service::Service;
-use crate::http1::wire::Wire;
 use crate::message::Status;
 use crate::middleware::{Described, log_panic, panic_message};
 use crate::request::Request;
@@ -17,17 +16,14 @@ use crate::response::{IntoResponse as _, Response};
 /// from frame to frame would show. A panic in the handler is a 500; a kill goes on unwinding.
 #[inline]
 pub(crate) fn call<'s>(
-    wire: &Wire,
     service: &Service,
+    deadline: Option<Instant>,
     request: &mut Request<'_>,
     slot: &'s mut Option<Response>,
 ) -> &'s mut Response {
-    if let Some(limit) = service.handler_limit {
-        wire.activity().set_handler_deadline(Instant::now().checked_add(limit));
-    }
     // The request is only read and its body closed after a panic; both stay consistent at every step.
     let outcome = bast::catch_unwind(AssertUnwindSafe(|| {
-        let handled = within(wire.activity().handler_deadline(), || {
+        let handled = within(deadline, || {
             *slot = Some(service.handler.handle(request));
         });
         if let Err(elapsed) = handled {
@@ -38,7 +34,7 @@ pub(crate) fn call<'s>(
         response.log_cause(&Described(request));
     }
     if outcome.is_err() || slot.as_ref().is_none_or(Response::is_faulty) {
-        log_failure(wire, request, outcome, slot.as_ref());
+        log_failure(request, outcome, slot.as_ref());
         *slot = Some(internal_error());
     }
     slot.as_mut().expect("serve: a handler returned without a response")
@@ -56,22 +52,17 @@ pub(crate) fn within<R>(deadline: Option<Instant>, body: impl FnOnce() -> R) -> 
 /// Says in the log why a handler's response is not sent. A kill, and the end of a limit further out, go on unwinding.
 #[cold]
 #[inline(never)]
-fn log_failure(
-    wire: &Wire,
-    request: &Request<'_>,
-    outcome: std::thread::Result<()>,
-    response: Option<&Response>,
-) {
+fn log_failure(request: &Request<'_>, outcome: std::thread::Result<()>, response: Option<&Response>) {
     match outcome {
         Ok(()) => {
             let fault = response.and_then(Response::fault).unwrap_or_default();
             log::error!("{}: {fault}", Described(request));
-            wire.activity().failed(FaultKind::Faulty, &fault);
+            request.wire().activity().failed(FaultKind::Faulty, &fault);
         }
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => {
             log_panic(request, &*payload);
-            wire.activity().failed(FaultKind::Panicked, &panic_message(&*payload));
+            request.wire().activity().failed(FaultKind::Panicked, &panic_message(&*payload));
         }
     }
 }

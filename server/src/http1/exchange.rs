@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use crate::buffer::Input;
 use crate::http1::body::RequestBody;
@@ -14,6 +15,7 @@ use crate::http1::wire::Wire;
 use crate::message::Version;
 use crate::request::Request;
 use crate::sent::Extras;
+use crate::upgrade::Upgrade;
 
 /// A request whose head is in `input`, and stays there until the rest of its body is dropped.
 pub(crate) struct Exchange<'c> {
@@ -27,6 +29,8 @@ pub(crate) struct Exchange<'c> {
     pub(crate) body: RequestBody,
     /// The client waits for a 100 before it sends the body.
     pub(crate) expects_continue: bool,
+    /// When the application must be done with it, once its handler has begun and if that is limited.
+    pub(crate) deadline: Option<Instant>,
     /// The pattern of the route that answered, once one has.
     pub(crate) route: Option<&'static str>,
 }
@@ -43,7 +47,7 @@ impl<'c> Exchange<'c> {
     ) -> Exchange<'c> {
         let body = RequestBody::new(input.head.framing, &service.limits);
         let expects_continue = input.head.expect_continue && input.is_empty();
-        Exchange { wire, service, peer, input, head_at, body, expects_continue, route: None }
+        Exchange { wire, service, peer, input, head_at, body, expects_continue, deadline: None, route: None }
     }
 
     /// Is all of the request there, so that its answer waits for nothing but the handler?
@@ -53,6 +57,14 @@ impl<'c> Exchange<'c> {
             Framing::Empty => true,
             Framing::Sized(length) => self.input.unread().len() as u64 >= length,
             Framing::Chunked => false,
+        }
+    }
+
+    /// Its handler begins: from now on the time of the application counts.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        if let Some(limit) = self.service.handler_limit {
+            self.deadline = Instant::now().checked_add(limit);
         }
     }
 
@@ -117,10 +129,39 @@ impl Asked {
     }
 }
 
+/// How an exchange ended.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum After {
+    /// Bytes of the next request are there.
+    Request,
+    /// Nothing is there: wait without buffers.
+    Idle,
+    /// Close at once: all that was received was answered, or nothing can be sent.
+    Close,
+    /// The same where the response could not be sent as a whole.
+    Broken,
+    /// Close so that the client can read the answer although it may still be sending.
+    Linger,
+    /// What comes now is no HTTP.
+    Upgrade(Box<Upgrade>),
+}
+
+/// Tells the connection's meter, if it has one, where a request begins and ends.
+#[inline]
+pub(crate) fn metered(wire: &Wire, exchange: impl FnOnce() -> After) -> After {
+    let Some(meter) = wire.activity().meter() else { return exchange() };
+    meter.begins();
+    let after = exchange();
+    meter.ends();
+    after
+}
+
 /// Tells the observers of an exchange what became of it, also where its thread is killed meanwhile.
 pub(crate) struct Ending<'w> {
     wire: &'w Wire,
-    extras: Box<Extras>,
+    /// Until they are told by somebody else.
+    extras: Option<Box<Extras>>,
     pub(crate) is_whole: bool,
 }
 
@@ -128,12 +169,19 @@ impl<'w> Ending<'w> {
     /// The response begins now.
     pub(crate) fn new(wire: &'w Wire, extras: Box<Extras>) -> Ending<'w> {
         wire.begin_exchange();
-        Ending { wire, extras, is_whole: false }
+        Ending { wire, extras: Some(extras), is_whole: false }
+    }
+
+    /// Leaves it to the caller to tell them, who has more to say about the end.
+    pub(crate) fn leave(mut self) -> Option<Box<Extras>> {
+        self.extras.take()
     }
 }
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.extras.outcome = self.wire.outcome(self.is_whole);
+        if let Some(extras) = &mut self.extras {
+            extras.outcome = self.wire.outcome(self.is_whole);
+        }
     }
 }

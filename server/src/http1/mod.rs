@@ -9,6 +9,7 @@
 //! `exchange` is what they hand to each other, `service` what all connections share.
 #![forbid(unsafe_code)]
 
+pub(crate) mod ahead;
 pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod chunk_extension;

@@ -18,38 +18,21 @@ use std::net::SocketAddr;
 
 use crate::buffer::Input;
 use crate::hooks::FaultKind;
+use crate::http1::ahead;
 use crate::http1::call::call;
 use crate::http1::encode::Length;
-use crate::http1::exchange::{Asked, Ending, Exchange};
+use crate::http1::exchange::{After, Asked, Ending, Exchange, metered};
 use crate::http1::head::Refusal;
 use crate::http1::persistence::Persistence;
-use crate::http1::produce::{Cut, send_stream};
+use crate::http1::produce::{Cut, send};
 use crate::http1::receive::{NoHead, another_head_received, await_request, read_head};
 use crate::http1::rest::linger;
 use crate::http1::send::{Form, Outgoing};
 use crate::http1::service::Service;
 use crate::http1::switch::{Switched, leave_http, may_switch, switch};
 use crate::http1::wire::{HELD_BYTES_MAX, Wire};
-use crate::response::{Body, Response};
+use crate::response::Response;
 use crate::timeout::Phase;
-use crate::upgrade::Upgrade;
-
-/// How an exchange ended.
-#[must_use]
-enum After {
-    /// Bytes of the next request are there.
-    Request,
-    /// Nothing is there: wait without buffers.
-    Idle,
-    /// Close at once: all that was received was answered, or nothing can be sent.
-    Close,
-    /// The same where the response could not be sent as a whole.
-    Broken,
-    /// Close so that the client can read the answer although it may still be sending.
-    Linger,
-    /// What comes now is no HTTP.
-    Upgrade(Box<Upgrade>),
-}
 
 /// Serves one connection to its end.
 pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
@@ -57,7 +40,15 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
     while let Some(mut buffers) = await_request(wire, service, first) {
         first = false;
         loop {
-            let after = metered(wire, || exchange(wire, service, &peer, buffers.input()));
+            let ahead = if service.is_parallel() {
+                ahead::serve(wire, service, &peer, buffers.input())
+            } else {
+                None
+            };
+            let after = match ahead {
+                None => metered(wire, || exchange(wire, service, &peer, buffers.input())),
+                Some(after) => after,
+            };
             match after {
                 After::Request => {}
                 After::Idle => break,
@@ -93,16 +84,6 @@ pub(crate) fn turn_away(wire: &Wire, service: &Service, refusal: &Refusal) {
     }
 }
 
-/// Tells the connection's meter, if it has one, where a request begins and ends.
-#[inline]
-fn metered(wire: &Wire, exchange: impl FnOnce() -> After) -> After {
-    let Some(meter) = wire.activity().meter() else { return exchange() };
-    meter.begins();
-    let after = exchange();
-    meter.ends();
-    after
-}
-
 /// One request and its response.
 #[inline(never)]
 fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &mut Input) -> After {
@@ -122,13 +103,19 @@ fn exchange(wire: &Wire, service: &Service, peer: &Option<SocketAddr>, input: &m
         return After::Close;
     }
     wire.activity().begin_request();
+    exchange.begin();
+    let deadline = exchange.deadline;
     let mut request = exchange.request();
     let mut response = None;
-    let response = call(wire, service, &mut request, &mut response);
+    let response = call(service, deadline, &mut request, &mut response);
     let switches = response.is_upgrade() && may_switch(&request, response);
-    // Whether the connection is switched, `switch` will find out.
+    // Whether the connection is switched, `switch` will find out; how a stream ends, `send_stream`.
     if let Some(meter) = wire.activity().meter().filter(|_| !switches) {
-        meter.answers(Some(request.method()), response.status());
+        if response.streams_to(request.is_head()) {
+            meter.responds(Some(request.method()));
+        } else {
+            meter.answers(Some(request.method()), response.status());
+        }
     }
     let route = request.route();
     let extras = request.take_extras();
@@ -171,7 +158,7 @@ fn respond(exchange: &mut Exchange<'_>, response: &mut Response) -> After {
     let Exchange { wire, service, .. } = *exchange;
     let asked = exchange.asked();
     let mut form = Form::new(asked, response, Persistence::Reuse);
-    let is_stream = matches!(response.body(), Body::Stream(_)) && !form.without_body;
+    let is_stream = response.streams_to(asked.head_only);
     if asked.persistence == Persistence::Close
         || response.closes()
         || form.length == Length::UntilClose
@@ -182,12 +169,7 @@ fn respond(exchange: &mut Exchange<'_>, response: &mut Response) -> After {
         form.persistence = Persistence::Close;
     }
     let mut cut = Cut { wire, is_whole: form.length != Length::UntilClose || !is_stream };
-    let sent = if is_stream {
-        send_stream(exchange, form, response)
-    } else {
-        Outgoing { wire, service, form }.send(response)
-    };
-    if sent.is_err() {
+    if send(exchange, &mut form, response).is_err() {
         // Closing without the rest of a body that was announced is how the client learns that it is not whole.
         let _ = wire.flush();
         return After::Broken;

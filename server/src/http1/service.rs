@@ -1,6 +1,7 @@
 //! What all connections of a server share: its handler, its limits, and whether it is shutting down.
 #![forbid(unsafe_code)]
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     /// How long a handler may take, if that is limited.
     pub(crate) handler_limit: Option<Duration>,
+    /// How many pipelined requests of a connection are handled at a time.
+    pub(crate) parallel: usize,
+    /// What a thread is given that runs a handler; `None` is the runtime's.
+    pub(crate) stack_bytes: Option<usize>,
     /// The `Server` line, or nothing.
     pub(crate) server_line: Box<[u8]>,
     /// The server is shutting down: answer what was received, and close.
@@ -34,11 +39,19 @@ impl Service {
             handler,
             limits: settings.limits.clone(),
             handler_limit: settings.time_limits.handler,
+            parallel: settings.pipelined_requests_parallel.map_or(1, NonZeroUsize::get),
+            stack_bytes: settings.stack_bytes,
             server_line: settings.server_line(),
             draining: AtomicBool::new(false),
             patient: AtomicBool::new(false),
             unix_seconds: bast::time::coarse_unix_seconds,
         }
+    }
+
+    /// May pipelined requests be handled at the same time?
+    #[inline]
+    pub(crate) fn is_parallel(&self) -> bool {
+        self.parallel > 1
     }
 
     /// Begins to drain.

@@ -22,9 +22,9 @@
 //! | `http_requests_total` | counter | `method`, `status` | answered; `method` is `other` for what is not registered and `none` where no head could be read, `status` a class such as `2xx` |
 //! | `http_errors_total` | counter | `kind` | what `on_error` is told, by [`FaultKind`] |
 //! | `http_received_bytes_total`, `http_sent_bytes_total` | counter | | on the wire |
-//! | `http_request_seconds` | histogram | | from the first bytes of a request until its response is sent, or held for the next |
+//! | `http_request_seconds` | histogram | | from the first bytes of a request until its response is sent, or held for the next; what was never answered is not in it |
 //! | `http_request_phase_seconds` | histogram | `phase` | its parts: `parse`, `head` (waiting for the rest of it), `handler`, `body` (waiting for it), `respond` (composing, or producing a stream), `write`; those that are waits only where there was one |
-//! | `http_handler_seconds` | histogram | `method`, `route` | the phase `handler` of each request by the [pattern](crate::Request::route) that answered it; `none` where no route fits, or where somebody answered before the router. Up to 512 pairs for each capability have a series, more are `others` |
+//! | `http_handler_seconds` | histogram | `method`, `route` | the phase `handler` of each request by the [pattern](crate::Request::route) that answered it; `none` where no route fits, or where somebody answered before the router; requests that are handled [at the same time](crate::Settings::pipelined_requests_parallel) have none. Up to 512 pairs for each capability have a series, more are `others` |
 //! | `http_connection_queue_seconds` | histogram | | from its acceptance until its thread runs |
 //! | `http_connection_first_byte_seconds` | histogram | | from its acceptance until its first request begins |
 //! | `http_connection_seconds` | histogram | | from its acceptance to its end |
@@ -89,8 +89,14 @@ impl Metrics {
             accepted: AtomicU64::new(0),
             refused: Default::default(),
         });
-        self.servers().push(Arc::clone(&cells));
+        // As in `all`.
+        bast::no_park(|| self.servers().push(Arc::clone(&cells)));
         cells
+    }
+
+    /// The servers so far. Copied without a switch to another thread at the allocation: it might want the lock.
+    fn all(&self) -> Vec<Arc<ServerCells>> {
+        bast::no_park(|| self.servers().clone())
     }
 
     /// Never held over anything that waits.

@@ -32,7 +32,7 @@ impl Metrics {
     /// called in; elsewhere they are left out.
     #[must_use]
     pub fn text(&self) -> String {
-        let servers = self.servers().clone();
+        let servers = self.all();
         let mut page = Page::default();
         connections(&mut page, &servers);
         requests(&mut page, &servers);

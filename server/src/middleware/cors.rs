@@ -120,9 +120,12 @@ impl Cors {
         self.checked()
     }
 
-    /// Lets in the pages of all origins that this function accepts. It is given what the client sent.
+    /// Lets in the pages of all origins that this function accepts. It is given what the client sent, and decides alone: no
+    /// origin is named beside it.
     #[must_use]
     pub fn origins_where(mut self, accepts: impl Fn(&str) -> bool + Send + Sync + 'static) -> Cors {
+        let is_first = matches!(&self.origins, Origins::These(origins) if origins.is_empty());
+        assert!(is_first, "CORS: a function beside other rules for origins");
         self.origins = Origins::Where(Box::new(accepts));
         self
     }
@@ -206,14 +209,12 @@ impl Cors {
         self
     }
 
-    /// The origin to let in, where this is one.
-    fn allowed<'r>(&self, origin: &'r str) -> Option<&'r str> {
-        let accepts = match &self.origins {
-            Origins::Any => return Some("*"),
+    fn allows(&self, origin: &str) -> bool {
+        match &self.origins {
+            Origins::Any => true,
             Origins::These(origins) => origins.iter().any(|known| **known == *origin),
             Origins::Where(accepts) => accepts(origin),
-        };
-        accepts.then_some(origin)
+        }
     }
 
     /// What every response says, and a preflight's too.
@@ -258,7 +259,11 @@ impl Default for Cors {
 impl Middleware for Cors {
     fn handle(&self, request: &mut Request<'_>, next: Next<'_>) -> Response {
         let origin = request.header("Origin").map(str::to_owned);
-        let allowed = origin.as_deref().and_then(|origin| self.allowed(origin));
+        let allowed = match self.origins {
+            // Also without an Origin: a cache that has this response would give it to a page that asks later.
+            Origins::Any => Some("*"),
+            _ => origin.as_deref().filter(|origin| self.allows(origin)),
+        };
         let asks = request.header_bytes("Access-Control-Request-Method").is_some();
         if request.method() == Method::Options && origin.is_some() && asks {
             return self.preflight(allowed);
@@ -364,14 +369,13 @@ mod tests {
 
     #[test]
     fn where_everybody_may_read_no_cache_has_to_tell_origins_apart() {
-        let output = send(
-            Cors::new().any_origin().any_header().any_method().expose_any(),
-            "GET",
-            "Origin: https://x.example\r\n",
-        );
-        assert_eq!(field(&output, "Access-Control-Allow-Origin"), Some("*"));
-        assert_eq!(field(&output, "Access-Control-Expose-Headers"), Some("*"));
-        assert!(!output.contains("Vary: Origin") && !output.contains("Credentials"), "{output}");
+        // Without an Origin, too: the same response is kept for whoever asks next.
+        for fields in ["Origin: https://x.example\r\n", ""] {
+            let output = send(Cors::new().any_origin().any_header().any_method().expose_any(), "GET", fields);
+            assert_eq!(field(&output, "Access-Control-Allow-Origin"), Some("*"), "{fields:?}");
+            assert_eq!(field(&output, "Access-Control-Expose-Headers"), Some("*"), "{fields:?}");
+            assert!(!output.contains("Vary: Origin") && !output.contains("Credentials"), "{output}");
+        }
     }
 
     #[test]
@@ -387,7 +391,9 @@ mod tests {
 
     #[test]
     fn rules_that_browsers_would_ignore_show_when_the_program_starts() {
-        let builds: [fn() -> Cors; 21] = [
+        let builds: [fn() -> Cors; 23] = [
+            || Cors::new().origin("https://a.example").origins_where(|_| true),
+            || Cors::new().any_origin().origins_where(|_| false),
             || Cors::new().origin("HTTPS://a.example"),
             || Cors::new().origin("://a.example"),
             || Cors::new().origin("https://"),

@@ -58,7 +58,8 @@ impl RequestIds {
     /// Takes over the id that a request comes with: for servers behind a proxy that sets or removes it. From clients of all
     /// kinds an id could be anything, also that of somebody else's request.
     ///
-    /// Only 1 to 128 letters, digits and `+-./:=@_` are taken for an id, so that it can do no harm wherever it is written.
+    /// Only 1 to 128 letters, digits and `+-./:=@_` are taken for an id, so that it can do no harm wherever it is written. Of two
+    /// none is taken: one of them is not the proxy's.
     #[must_use]
     pub fn trust_incoming(mut self) -> RequestIds {
         self.trusts = true;
@@ -66,7 +67,12 @@ impl RequestIds {
     }
 
     fn incoming<'r>(&self, request: &'r Request<'_>) -> Option<&'r str> {
-        let id = request.header(&self.field).filter(|_| self.trusts)?;
+        if !self.trusts {
+            return None;
+        }
+        let mut fields = request.headers().filter(|(name, _)| name.eq_ignore_ascii_case(&self.field));
+        let (Some((_, id)), None) = (fields.next(), fields.next()) else { return None };
+        let id = str::from_utf8(id).ok()?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-./:=@_".contains(&byte);
         ((1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(is_plain)).then_some(id)
     }
@@ -156,5 +162,8 @@ mod tests {
             let output = ask(tell.with(RequestIds::new().field("My-Id").trust_incoming()), &request);
             assert_eq!(field(&output, "My-Id") == Some(incoming), taken, "{incoming:?}: {output}");
         }
+        let two = "GET / HTTP/1.1\r\nHost: a\r\nMy-Id: forged\r\nmy-id: given\r\n\r\n";
+        let output = ask(tell.with(RequestIds::new().field("My-Id").trust_incoming()), two);
+        assert!(!output.contains("forged") && !output.contains("given"), "{output}");
     }
 }

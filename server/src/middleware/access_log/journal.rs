@@ -22,7 +22,7 @@ pub(super) const HELD_BYTES_MAX: usize = 4 << 20;
 
 /// At the end the sink gets no longer than this for what is left: a pipe that nobody reads must not keep a process alive
 /// that is told to end. A disk that works takes all that may be left in much less.
-pub(super) const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
+const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
 
 const _: () = assert!(FULL_BYTES < HELD_BYTES_MAX);
 
@@ -178,5 +178,34 @@ impl Shared {
         mem::swap(&mut lines.bytes, taken);
         lines.taken = mem::take(&mut lines.count);
         (mem::take(&mut lines.lost), lines.is_over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Many times what it takes on a busy machine.
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_sink_that_panics_holds_up_no_end() {
+        struct Panicking;
+        impl Write for Panicking {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                panic!("a sink that fails")
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let journal = Journal::new(Box::new(Panicking));
+        let shared = Arc::clone(&journal.shared);
+        journal.append(b"a line\n");
+        drop(journal);
+        let runs = |lines: &mut Lines| !lines.has_ended;
+        let waited = shared.ended.wait_timeout_while(lock(&shared.lines), DEADLINE, runs);
+        let (lines, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out() && lines.has_ended, "its end is told");
     }
 }
