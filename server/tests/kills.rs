@@ -3,13 +3,17 @@
 
 mod support;
 
+use std::collections::HashMap;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bast::Thread;
 use bast_server::{Error, Hooks, Limits, Metrics, Request, Response, Router, Settings, TimeLimits};
 use support::{DEADLINE, settings, start};
 
@@ -115,8 +119,15 @@ fn values(page: &str, name: &str) -> Vec<u64> {
         .collect()
 }
 
+/// One test at a time: descriptors are the process's.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn connections_that_are_killed_at_any_moment_are_all_accounted_for() {
+    let _turn = turn();
     let metrics = Metrics::new();
     let (opened, threads) = mpsc::channel();
     let opened = Mutex::new(opened);
@@ -185,4 +196,73 @@ fn connections_that_are_killed_at_any_moment_are_all_accounted_for() {
     drop(inside);
     drop(server);
     killer.join().expect("no panic");
+}
+
+/// A directory with a file that is larger than what two sockets hold, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        let path = std::env::temp_dir().join(format!("bast-kills-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a directory");
+        let file = fs::File::create(path.join("large")).expect("a file");
+        file.set_len(FILE_BYTES as u64).expect("a file without blocks");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const FILE_BYTES: usize = 16 << 20;
+const KILLS: usize = 10_000;
+
+/// How many descriptors the process has open; other tests of this program do not run meanwhile.
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("there is /proc").count()
+}
+
+#[test]
+fn ten_thousand_kills_in_the_middle_of_a_file_leave_no_descriptor() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let threads: Arc<Mutex<HashMap<SocketAddr, Thread>>> = Arc::default();
+    let hooks = Hooks::new().on_open({
+        let threads = Arc::clone(&threads);
+        move |peer| threads.lock().expect("no panic").insert(peer, bast::current()).is_none()
+    });
+    let app = Router::new().get("/", |_: &mut Request<'_>| "hello").files("/files", &scratch.0);
+    let server = start(Settings { hooks, ..settings() }, app);
+    assert_eq!(server.connect().get("/").body, "hello");
+    let before = descriptors();
+    let address = server.address;
+    let clients: Vec<_> = (0..CLIENTS as usize)
+        .map(|_| {
+            let threads = Arc::clone(&threads);
+            thread::spawn(move || {
+                for _ in 0..KILLS / CLIENTS as usize {
+                    let mut stream = TcpStream::connect(address).expect("connect");
+                    stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+                    stream.write_all(b"GET /files/large HTTP/1.1\r\nHost: a\r\n\r\n").expect("send");
+                    let mut room = [0; 12];
+                    stream.read_exact(&mut room).expect("the file is on its way");
+                    assert_eq!(&room, b"HTTP/1.1 200");
+                    let own = stream.local_addr().expect("an address");
+                    let thread = threads.lock().expect("no panic").remove(&own).expect("it is let in");
+                    // It waits for this client, who reads nothing.
+                    thread.kill();
+                }
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().expect("each is on its way when it is killed"));
+    let begun = Instant::now();
+    while descriptors() > before {
+        assert!(begun.elapsed() < DEADLINE, "{} descriptors, and {before} before", descriptors());
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(server.connect().get("/").body, "hello");
 }
