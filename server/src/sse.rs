@@ -30,6 +30,7 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
+use std::mem;
 use std::time::Duration;
 
 use crate::http1::stream::BodyWriter;
@@ -47,7 +48,7 @@ impl Response {
     #[must_use]
     pub fn events(produce: impl FnOnce(&mut EventWriter<'_, '_>) -> io::Result<()> + 'static) -> Response {
         let stream = Response::stream("text/event-stream; charset=utf-8", move |body| {
-            let ended = produce(&mut EventWriter { body });
+            let ended = produce(&mut EventWriter { body, is_torn: false });
             match ended {
                 // What the connection has left to send will fail, or be the end of the body.
                 Err(error) if Gone::is_in(&error) || body.wire().has_failed() => Ok(()),
@@ -155,18 +156,34 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 /// Where server-sent events are sent; see [`Response::events`].
 pub struct EventWriter<'b, 'w> {
     body: &'b mut BodyWriter<'w>,
+    /// Only a part of an event was written: what came next would be read as the rest of it.
+    is_torn: bool,
 }
 
 impl EventWriter<'_, '_> {
     /// Sends an event, at once.
     ///
     /// # Errors
-    /// `InvalidInput` where its id or its name has a line end: nothing was sent then. Else those of the connection: the client is
-    /// gone, or does not read for longer than [`TimeLimits::write`](crate::TimeLimits::write).
+    /// `InvalidInput` where its id or its name has a line end: nothing was sent then. `BrokenPipe` where an earlier one was
+    /// interrupted in its middle. Else those of the connection: the client is gone, or does not read for longer than
+    /// [`TimeLimits::write`](crate::TimeLimits::write).
+    ///
+    /// # Cancellation
+    /// Interrupted ([`bast::timeout`]) in a small event it has been written, and arrives. In one of many KiB it may have been written in
+    /// part: then there can be no other.
     pub fn send<'e>(&mut self, event: impl Into<ServerEvent<'e>>) -> io::Result<()> {
         let event = event.into();
         event.check()?;
-        write!(self.body, "{event}")?;
+        self.write_whole(|body| write!(body, "{event}"))
+    }
+
+    /// Writes what may not be followed by anything if only a part of it was written, and sends it.
+    fn write_whole(&mut self, write: impl FnOnce(&mut BodyWriter<'_>) -> io::Result<()>) -> io::Result<()> {
+        if mem::replace(&mut self.is_torn, true) {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "an earlier event was interrupted"));
+        }
+        write(self.body)?;
+        self.is_torn = false;
         self.body.flush()
     }
 
@@ -176,11 +193,10 @@ impl EventWriter<'_, '_> {
     /// # Errors
     /// Those of the connection.
     pub fn comment(&mut self, text: &str) -> io::Result<()> {
-        for line in lines(text) {
-            writeln!(self.body, ": {line}")?;
-        }
-        self.body.write_all(b"\n")?;
-        self.body.flush()
+        self.write_whole(|body| {
+            lines(text).try_for_each(|line| writeln!(body, ": {line}"))?;
+            body.write_all(b"\n")
+        })
     }
 
     /// Waits for the next event of a topic, with a heartbeat whenever there was none for so long.

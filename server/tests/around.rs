@@ -341,6 +341,8 @@ fn each_line_about_a_connection_that_fails_has_its_peer_and_its_phase_and_nothin
         .get("/failing/stream", |_: &mut Request| {
             Response::stream("text/plain", |body| {
                 body.write_all(b"begun")?;
+                // What has not left yet would be taken back, and the failure answered.
+                body.flush()?;
                 Err(io::Error::other("no \u{1b}more"))
             })
         })

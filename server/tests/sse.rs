@@ -154,3 +154,27 @@ fn an_event_that_would_be_two_is_refused_and_nothing_of_it_sent() {
     assert_eq!(chunk(&mut client), "data: the only one\n\n");
     assert_eq!(until(&mut client, "\r\n\r\n"), "0\r\n\r\n");
 }
+
+/// The second event was read as a part of the first.
+#[test]
+fn nothing_follows_an_event_that_was_interrupted_in_its_middle() {
+    let (seconds, second) = mpsc::channel();
+    let app = Router::new().get("/", move |_: &mut Request<'_>| {
+        let seconds = seconds.clone();
+        Response::events(move |events| {
+            // More than what the kernel takes for a client that does not read, in lines that are gathered.
+            let long = "a line of many\n".repeat(2 << 20);
+            let first = bast::timeout(Duration::from_millis(200), || events.send(&*long));
+            assert!(first.is_err(), "it cannot be sent in that time");
+            let sent = bast::timeout(DEADLINE / 4, || events.send("second"));
+            let kind = sent.map(|sent| sent.map_err(|error| error.kind()));
+            let _ = seconds.send(kind.map_err(|_| "it waits to be sent"));
+            Ok(())
+        })
+    });
+    let server = start(settings(), app);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let sent = second.recv_timeout(2 * DEADLINE).expect("the second event is tried");
+    assert_eq!(sent, Ok(Err(std::io::ErrorKind::BrokenPipe)));
+}
