@@ -77,6 +77,7 @@ fn serve(role: &str, options: &Options) -> io::Result<()> {
 
 /// Loads a server that runs already. True if no request failed.
 fn load(url: &str, options: &Options) -> io::Result<bool> {
+    let machine = machine::announce();
     let mut target = Target::parse(url)?;
     if let Some(host) = &options.host {
         target.host.clone_from(host);
@@ -97,20 +98,22 @@ fn load(url: &str, options: &Options) -> io::Result<bool> {
     let warnings: Vec<String> = outcome.failure.iter().cloned().collect();
     let figures = report::outcome_figures("load", &[&outcome]);
     print_report(&figures, &warnings);
-    write_json(options, &machine::describe(), &figures, &warnings)?;
+    write_json(options, &machine, &figures, &warnings)?;
     Ok(outcome.failed == 0)
 }
 
 /// Measures servers of our own and peers. True if no request failed.
 fn measure(options: &Options) -> io::Result<bool> {
-    let machine = machine::describe();
-    for (key, value) in &machine {
-        println!("{key}: {value}");
-    }
-    let servers =
-        [servers::named(&options.servers).map_err(io::Error::other)?, options.peers.clone()].concat();
+    let machine = machine::announce();
     let cpus = sys::affinity()?;
-    let (server_cpus, client_cpus) = cpus.split_at(options.workers.min(cpus.len()));
+    let names = match options.scaling {
+        true => (1..=cpus.len()).map(|workers| format!("bast@{workers}")).collect(),
+        false => options.servers.clone(),
+    };
+    let servers = [servers::named(&names).map_err(io::Error::other)?, options.peers.clone()].concat();
+    let workers_own = servers.iter().filter_map(|server| server.workers).max();
+    let workers_max = options.workers.max(workers_own.unwrap_or(1));
+    let (server_cpus, client_cpus) = cpus.split_at(workers_max.min(cpus.len()));
     let client_cpus = if client_cpus.is_empty() { &cpus } else { client_cpus };
     let root = TemporaryDirectory::new()?;
     mode::write_files(root.path())?;
@@ -134,6 +137,7 @@ fn measure(options: &Options) -> io::Result<bool> {
             client_cpus,
             root: root.path(),
         };
+        let mut table = String::new();
         let (new_figures, new_warnings) = if let Some(tool) = options.tool {
             (count(tool, &plan)?, Vec::new())
         } else {
@@ -141,9 +145,11 @@ fn measure(options: &Options) -> io::Result<bool> {
             let samples = measured.series.iter().flat_map(|series| &series.samples);
             failed += samples.map(|sample| sample.outcome.failed).sum::<u64>();
             println!("\n{}: {} (c={})", mode.name, mode.question, mode.connections);
+            table = report::table(&measured);
             report::figures(mode.name, &measured)
         };
         print_report(&new_figures, &new_warnings);
+        print!("{table}");
         figures.extend(new_figures);
         warnings.extend(new_warnings);
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench longpoll                      (--help lists the options)
-//! cargo bench --bench longpoll -- --waiters 19000 --rounds 21
+//! cargo bench --bench longpoll -- --parked 100000 --waiters 19000 --rounds 5
 //! ```
 #![forbid(unsafe_code)]
 

@@ -15,7 +15,7 @@ use std::io;
 use std::process::ExitCode;
 
 use bast_benches::threads::options::{self, Options};
-use bast_benches::{machine, report, sys, threads};
+use bast_benches::{machine, report, threads};
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -31,10 +31,7 @@ fn main() -> ExitCode {
     }
     let done = match options.role.as_deref() {
         None => measure(&options),
-        Some(threads::PARK_ROLE) => {
-            sys::die_with_parent().and_then(|()| threads::park_child(options.plan.threads))
-        }
-        Some(role) => Err(io::Error::other(format!("no such role: {role}"))),
+        Some(role) => threads::be_child(role, options.plan.threads),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,10 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> io::Result<()> {
-    let machine = machine::describe();
-    for (key, value) in &machine {
-        println!("{key}: {value}");
-    }
+    let machine = machine::announce();
     let mut figures = Vec::new();
     for measure in &options.measures {
         println!(

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use crate::mode::{Mode, Resource};
 use crate::probe::Fetched;
+use crate::sys::More;
 
 /// Files from this size on are sent by `sendfile` from the page cache; below, `pread` into the output buffer
 /// and one `send` is cheaper.
-pub const SENDFILE_BYTES_MIN: usize = 64 * 1024;
+const SENDFILE_BYTES_MIN: usize = 64 * 1024;
 
 fn plain_head(length: usize) -> Vec<u8> {
     format!(
@@ -36,6 +37,10 @@ pub struct Answer {
     pub delay: Duration,
     /// Whether to close the connection after one answer.
     pub close: bool,
+    /// Bodies of files from this length on are sent from the page cache.
+    pub page_cache_bytes_min: usize,
+    /// Whether the head of such an answer says that more follows, so that both share a segment.
+    pub head_says_more: More,
 }
 
 impl Answer {
@@ -52,7 +57,14 @@ impl Answer {
                 (body.len(), plain_head(body.len()), body)
             }
         };
-        let mut answer = Answer { head, file: None, delay: Duration::ZERO, close: !mode.keep_alive };
+        let mut answer = Answer {
+            head,
+            file: None,
+            delay: Duration::ZERO,
+            close: !mode.keep_alive,
+            page_cache_bytes_min: SENDFILE_BYTES_MIN,
+            head_says_more: More::Follows,
+        };
         match mode.resource {
             Resource::Constant => answer.head.extend(body),
             Resource::Delayed(delay) => {
@@ -80,7 +92,7 @@ impl Answer {
     /// Whether the body is to be sent by `sendfile`.
     #[must_use]
     pub fn is_sent_from_page_cache(&self) -> bool {
-        self.file.as_ref().is_some_and(|(_, len)| *len >= SENDFILE_BYTES_MIN)
+        self.file.as_ref().is_some_and(|(_, len)| *len >= self.page_cache_bytes_min)
     }
 
     /// Has `out` hold exactly `count` answers or more. Constant answers stay in it from call to call; a

@@ -16,6 +16,8 @@ pub struct Options {
     pub modes: Vec<Mode>,
     /// The names of our servers to measure.
     pub servers: Vec<String>,
+    /// Our server with 1 core to all, instead of those.
+    pub scaling: bool,
     /// Other servers to measure.
     pub peers: Vec<ServerUnderTest>,
     /// Rounds at least.
@@ -64,8 +66,11 @@ cargo bench --bench http -- OPTIONS      (paths are relative to benches/)
 
 measuring
   --mode M[,M...]      workloads (keepalive,pipelined), or all
-  --server S[,S...]    floor, bast, bast-limited, bast-unlimited, bast-logged, threads, green: our servers, the first
-                       being what the others are compared with; one named twice shows the noise (floor,bast)
+  --server S[,S...]    floor, bast, bast-limited, bast-unlimited, bast-crowded, bast-logged, threads, green, queue,
+                       queue-os, leaders, leaders-os, floor-joined, floor-apart, floor-nagle: our servers, the
+                       first being what the others are compared with; one named twice shows the noise (floor,bast);
+                       NAME@N is one with N cores
+  --scaling            bast with one core to all, instead: what each further core loses
   --peer 'NAME IP:PORT COMMAND'
                        another server, in the same rounds; {root} is the directory of the static files
   --rounds N           interleaved rounds at least (25)
@@ -81,6 +86,13 @@ measuring
 loading any server (weighttp's flags)
   --url URL [-n N] [-c N] [-t N] [-k] [--pipeline N] [--host NAME]
                        -k keeps connections; without it each request has its own
+
+seeing MSG_MORE: the head of a file and its body in one segment, in two, in two with Nagle's algorithm (40 ms)
+  --mode file-c1 -n 200 --rounds 5 --server floor-joined,floor-apart,floor-nagle,bast
+  scripts/packets URL  the segments of such a server, by tcpdump
+
+where a request's CPU time goes: receiving, parsing, the handler, composing, sending, allocating (needs perf)
+  scripts/shares [WORKLOAD] [SERVER]
 
 being a server, for a profiler
   --role S [--listen IP:PORT] [--workers N] [--mode M] [--root DIR] [--like IP:PORT]
@@ -105,6 +117,7 @@ impl Options {
         let mut options = Options {
             modes: Vec::new(),
             servers: ["floor", "bast"].map(str::to_owned).to_vec(),
+            scaling: false,
             peers: Vec::new(),
             rounds: 25,
             cpu_seconds: 10.0,
@@ -131,6 +144,7 @@ impl Options {
             match arg.as_str() {
                 "--mode" => options.modes = parse_modes(&value()?)?,
                 "--server" => options.servers = value()?.split(',').map(str::to_owned).collect(),
+                "--scaling" => options.scaling = true,
                 "--peer" => options.peers.push(value()?.parse()?),
                 "--rounds" => options.rounds = positive(&arg, &value()?)?,
                 "--cpu-seconds" => options.cpu_seconds = number(&arg, &value()?)?,

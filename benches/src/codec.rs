@@ -3,12 +3,17 @@
 //! The contenders of a pair take turns, in rounds; what is printed are medians, and the median of the rounds' ratios.
 #![forbid(unsafe_code)]
 
-use std::fs;
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, Write as _};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use bast_server::benching::{Composer, HeadReader, date_line};
+use bast_server::benching::{Composer, FileCache, HeadReader, Watched, date_line};
+use bast_server::file::ENTRIES_MAX;
 use bast_server::gzip::{self, Fragment};
 use bast_server::html::Html;
 use bast_server::{Response, html};
@@ -18,6 +23,7 @@ use flate2::write::GzEncoder;
 use crate::args::positive;
 use crate::machine;
 use crate::program::{self, Common};
+use crate::registry;
 use crate::report::{self, Figure, median};
 
 /// What `--help` prints.
@@ -69,10 +75,7 @@ pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, S
 }
 
 fn measure(options: &Options) -> io::Result<()> {
-    let machine = machine::describe();
-    for (key, value) in &machine {
-        println!("{key}: {value}");
-    }
+    let machine = machine::announce();
     println!("\ncodec: what do the codecs cost, beside the plain way to do the same?");
     let mut figures = Vec::new();
     figures.extend(composing(options));
@@ -80,6 +83,9 @@ fn measure(options: &Options) -> io::Result<()> {
     figures.extend(dating(options));
     figures.extend(pages(options));
     figures.extend(compressing(options));
+    figures.extend(caching(options)?);
+    figures.extend(tickling(options));
+    figures.extend(registering(options));
     for figure in &figures {
         println!("{figure}");
     }
@@ -97,12 +103,8 @@ fn versus(
     mut ours: impl FnMut(),
     mut plain: impl FnMut(),
 ) -> [Figure; 3] {
-    let each = |call: &mut dyn FnMut()| {
-        let begun = Instant::now();
-        (0..options.calls).for_each(|_| call());
-        begun.elapsed().as_nanos() as f64 / options.calls as f64
-    };
-    let rounds: Vec<(f64, f64)> = (0..options.rounds).map(|_| (each(&mut ours), each(&mut plain))).collect();
+    let rounds: Vec<(f64, f64)> =
+        (0..options.rounds).map(|_| (each(options, &mut ours), each(options, &mut plain))).collect();
     [
         median(format!("codec.{name}.ours"), "ns", rounds.iter().map(|round| round.0)),
         median(format!("codec.{name}.{plain_name}"), "ns", rounds.iter().map(|round| round.1)),
@@ -112,6 +114,13 @@ fn versus(
             rounds.iter().map(|round| round.1 / round.0),
         ),
     ]
+}
+
+/// Nanoseconds per call. The loop is one of the call's own, so that a call of a nanosecond can be told.
+fn each(options: &Options, call: &mut impl FnMut()) -> f64 {
+    let begun = Instant::now();
+    (0..options.calls).for_each(|_| call());
+    begun.elapsed().as_nanos() as f64 / options.calls as f64
 }
 
 /// An instant that both ways to compose a head are given.
@@ -282,4 +291,101 @@ fn formatted_page(rows: &[(u64, String)]) -> String {
         .map(|(id, name)| format!("<tr><td>{id}</td><td class=\"name\">{}</td></tr>", escape(name)))
         .collect();
     format!("<h1>Rows</h1><table>{}</table>", rows.join(""))
+}
+
+/// The cache of open files: a look-up against opening the file, an insertion against one into a map with std's hash, one that
+/// finds no room, and a sweep that lets go of nothing.
+fn caching(options: &Options) -> io::Result<Vec<Figure>> {
+    const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
+    const NAME: &str = "Cargo.toml";
+    // One less than there is room for: into a full cache nothing is inserted without a look for room.
+    let names: Vec<String> =
+        (1..ENTRIES_MAX).map(|number| format!("images/photo-{number:04}.jpeg")).collect();
+    let mut cache = FileCache::new(Path::new(FOLDER), Path::new(NAME), SECOND)?;
+    let mut turns = names.iter().map(String::as_bytes).cycle();
+    let mut plain_turns = turns.clone();
+    let mut map: HashMap<Box<[u8]>, (Rc<()>, u64)> = HashMap::new();
+    let value = Rc::new(());
+    let mut figures = Vec::from(versus(
+        options,
+        "file_insert",
+        "std_map",
+        || cache.insert(turns.next().expect("a cycle has no end"), SECOND),
+        || {
+            let name = plain_turns.next().expect("a cycle has no end");
+            drop(map.insert(black_box(name).into(), (Rc::clone(&value), SECOND)));
+        },
+    ));
+    let path = Path::new(FOLDER).join(NAME);
+    // An opened file takes microseconds, a sweep as much.
+    let few = Options { calls: options.calls.div_ceil(20), ..options.clone() };
+    figures.extend(versus(
+        &few,
+        "file_look_up",
+        "opened",
+        || assert!(cache.look_up(black_box(turns.next().expect("a cycle has no end")), SECOND)),
+        || {
+            let opened = File::open(black_box(&path)).and_then(|file| file.metadata());
+            assert!(opened.is_ok(), "the file of the bench itself is there");
+        },
+    ));
+    cache.insert(b"the last for which there is room", SECOND);
+    let mut alone = |name: &str, call: &mut dyn FnMut(&mut FileCache)| {
+        let rounds = (0..few.rounds).map(|_| each(&few, &mut || call(&mut cache)));
+        figures.push(median(format!("codec.{name}"), "ns", rounds.collect::<Vec<_>>()));
+    };
+    alone("file_insert_full.ours", &mut |cache| cache.insert(b"one too many", SECOND));
+    alone("file_sweep_256.ours", &mut |cache| assert_eq!(cache.sweep(black_box(SECOND)), ENTRIES_MAX));
+    Ok(figures)
+}
+
+/// What a step of a request tells the timeouts, against one relaxed store, which is the least that can be told to another
+/// OS thread.
+fn tickling(options: &Options) -> [Figure; 3] {
+    let watched = Watched::new();
+    let status = AtomicU8::new(0);
+    versus(
+        options,
+        "tickle",
+        "store",
+        || black_box(&watched).tickle(),
+        || black_box(&status).store(black_box(1), Ordering::Relaxed),
+    )
+}
+
+/// A connection comes under the watch of the timeouts and leaves: ours, which is of one OS thread, against lists that all OS
+/// threads share, one under a lock and one extended by compare-and-swap; those also while another OS thread does the same.
+fn registering(options: &Options) -> Vec<Figure> {
+    let watched = Watched::new();
+    let another = watched.another();
+    let (locked, swapped) = (registry::Locked::new(1), registry::Swapped::new(1));
+    let mut figures = Vec::from(versus(
+        options,
+        "register",
+        "lock",
+        || black_box(&another).come_and_go(),
+        || black_box(&locked).come_and_go(0),
+    ));
+    figures.extend(versus(
+        options,
+        "register_again",
+        "cas",
+        || black_box(&another).come_and_go(),
+        || black_box(&swapped).come_and_go(0),
+    ));
+    let (locked, swapped) = (registry::Locked::new(2), registry::Swapped::new(2));
+    let contended = |come_and_go: &(dyn Fn(usize) + Sync)| {
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for who in 0..2 {
+                scope.spawn(move || (0..options.calls).for_each(|_| come_and_go(who)));
+            }
+        });
+        begun.elapsed().as_nanos() as f64 / options.calls as f64
+    };
+    let lock = (0..options.rounds).map(|_| contended(&|who| locked.come_and_go(who)));
+    figures.push(median("codec.register_contended.lock".to_owned(), "ns", lock));
+    let cas = (0..options.rounds).map(|_| contended(&|who| swapped.come_and_go(who)));
+    figures.push(median("codec.register_contended.cas".to_owned(), "ns", cas));
+    figures
 }

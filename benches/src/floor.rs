@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Instant;
 
@@ -28,7 +28,32 @@ const LISTENER: u64 = u64::MAX;
 /// # Errors
 /// The listening socket's and epoll's; a connection's own only end that connection.
 pub fn serve(addr: SocketAddr, answer: Answer) -> io::Result<()> {
+    serve_on(sys::listen(addr)?, answer)
+}
+
+/// How an answer that is a head and a file goes out (FEATURES W57).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// The head with MSG_MORE: both in one segment.
+    Joined,
+    /// The head at once, and then the file: two segments.
+    Apart,
+    /// The same with Nagle's algorithm: the file waits until the head is acknowledged, which the client's system puts off.
+    Nagle,
+}
+
+/// Serves `answer` like [`serve`], every file from the page cache.
+///
+/// # Errors
+/// Those of [`serve`].
+pub fn serve_file(addr: SocketAddr, answer: Answer, sending: Sending) -> io::Result<()> {
     let listener = sys::listen(addr)?;
+    sys::set_nodelay(listener.as_fd(), sending != Sending::Nagle)?;
+    let head_says_more = if sending == Sending::Joined { More::Follows } else { More::No };
+    serve_on(listener, Answer { page_cache_bytes_min: 0, head_says_more, ..answer })
+}
+
+fn serve_on(listener: TcpListener, answer: Answer) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut floor = Floor {
         epoll: Epoll::new()?,
@@ -67,6 +92,9 @@ struct Floor {
     input: Vec<u8>,
     output: Vec<u8>,
 }
+
+/// What this loop remembers of a connection, in bytes.
+pub const CONNECTION_BYTES: usize = size_of::<Option<Connection>>();
 
 struct Connection {
     fd: OwnedFd,
@@ -212,7 +240,7 @@ impl Connection {
         let each = answer.bytes_each();
         while self.owed > 0 {
             let sent = match self.sent_bytes.checked_sub(answer.head.len()) {
-                None => sys::send(self.fd.as_fd(), &answer.head[self.sent_bytes..], More::Follows)?,
+                None => sys::send(self.fd.as_fd(), &answer.head[self.sent_bytes..], answer.head_says_more)?,
                 Some(offset) => {
                     match sys::send_file(self.fd.as_fd(), file.as_fd(), offset, each - self.sent_bytes)? {
                         // The file has become shorter than the head says.

@@ -9,15 +9,18 @@
 //! url  response            text and bytes, no sockets
 //! probe  answer            one response in whole; what the reference servers answer
 //! blocking                 a connection in direct style
-//! floor  os_threads  green_threads   the reference servers
+//! floor  os_threads  green_threads  accepting   the reference servers
 //! load                     the load generator
 //! machine  procstat  memory   what we run on; what CPU time and memory a process has used
+//! registry                 lists that OS threads share
 //! servers                  which servers are measured, and their processes
 //! rounds  tool             how they are measured
 //! args  report  program    how that is asked for and shown
-//! threads  preempt  slowloris  soak  codec  longpoll   one bench each: what it measures and its command line
+//! accept  threads  preempt  slowloris  soak  codec  longpoll   one bench each: what it measures and its command line
 //! ```
 
+pub mod accept;
+pub mod accepting;
 pub mod answer;
 pub mod args;
 pub mod blocking;
@@ -34,6 +37,7 @@ pub mod preempt;
 pub mod probe;
 pub mod procstat;
 pub mod program;
+pub mod registry;
 pub mod report;
 pub mod response;
 pub mod rounds;

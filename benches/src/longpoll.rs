@@ -1,7 +1,9 @@
-//! The longpoll bench: a topic with thousands of waiters, first green threads alone, then clients over real sockets.
+//! The longpoll bench: a topic with thousands of waiters, first green threads alone, then handlers, then clients over real
+//! sockets.
 //!
 //! ```text
-//! green     publish ──▶ N threads run, and end                            what waking costs
+//! green     publish ──▶ M threads run, and end                            what waking costs
+//! memory    publish ──▶ M handlers run, and answer into memory            what it costs where descriptors are no limit
 //! sockets   publish ──▶ N handlers run, answer, wait for the next request  what a long poll costs, to its client
 //! ```
 //! The clients are in a process of their own, each process with its own limit on descriptors, and ask again only when they are told
@@ -14,17 +16,19 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bast_server::testing::TestClient;
 use bast_server::topic::Topic;
 use bast_server::{Error, Request, Response, Router, Server, Settings};
 
 use crate::args::{number, positive};
-use crate::machine;
 use crate::program::{self, Common};
 use crate::report::{self, Figure, median};
 use crate::sys::{self, Epoll, Event};
+use crate::{machine, procstat};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -32,14 +36,16 @@ What it costs to wake, and to answer, thousands of parked long polls by one publ
 
 cargo bench --bench longpoll -- OPTIONS      (paths are relative to benches/)
 
-  --waiters N          how many wait (10000, or what the limit on descriptors allows)
+  --parked N           how many wait without a socket (100000)
+  --waiters N          how many clients wait (10000, or what the limit on descriptors allows)
   --rounds N           how often each figure is read (11); the medians are printed
-  --smoke              200 waiters, 2 rounds; exit 1 or 101 if something does not add up
+  --smoke              200 of each, 2 rounds; exit 1 or 101 if something does not add up
   --json FILE          the figures as JSON too
 
 A line is: name, median, unit (least [quartile..quartile] most).
 ";
 
+const PARKED: usize = 100_000;
 const WAITERS: usize = 10_000;
 const WAITERS_SMOKE: usize = 200;
 const ROUNDS: usize = 11;
@@ -58,7 +64,9 @@ const EVENT_BYTES: usize = 128;
 #[derive(Debug)]
 struct Options {
     common: Common,
-    /// How many wait.
+    /// How many wait without a socket.
+    parked: usize,
+    /// How many clients wait.
     waiters: usize,
     /// How often.
     rounds: usize,
@@ -68,9 +76,10 @@ struct Options {
 
 impl Options {
     fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
-        let (mut waiters, mut rounds, mut client_of) = (None, None, None);
+        let (mut parked, mut waiters, mut rounds, mut client_of) = (None, None, None, None);
         let common = Common::parse(args, |option, value| {
             match option {
+                "--parked" => parked = Some(positive(option, &value()?)?),
                 "--waiters" => waiters = Some(positive(option, &value()?)?),
                 "--rounds" => rounds = Some(positive(option, &value()?)?),
                 "--client-of" => client_of = Some(number(option, &value()?)?),
@@ -78,13 +87,13 @@ impl Options {
             }
             Ok(true)
         })?;
-        let (usual_waiters, usual_rounds) = if common.smoke {
-            (WAITERS_SMOKE, ROUNDS_SMOKE)
+        let (usual_parked, usual_waiters, usual_rounds) = if common.smoke {
+            (WAITERS_SMOKE, WAITERS_SMOKE, ROUNDS_SMOKE)
         } else {
-            (WAITERS.min(connections_max()), ROUNDS)
+            (PARKED, WAITERS.min(procstat::descriptors_max().saturating_sub(DESCRIPTORS_ASIDE)), ROUNDS)
         };
-        let (waiters, rounds) = (waiters.unwrap_or(usual_waiters), rounds.unwrap_or(usual_rounds));
-        Ok(Options { common, waiters, rounds, client_of })
+        let (parked, waiters) = (parked.unwrap_or(usual_parked), waiters.unwrap_or(usual_waiters));
+        Ok(Options { common, parked, waiters, rounds: rounds.unwrap_or(usual_rounds), client_of })
     }
 }
 
@@ -105,21 +114,11 @@ pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, S
     Ok(options.common.run(HELP, no_role, || measure(&options).map(|()| true)))
 }
 
-/// How many connections a process may have open, by its limit on descriptors.
-fn connections_max() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let limit = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<usize>().ok());
-    limit.map_or(WAITERS, |limit| limit.saturating_sub(DESCRIPTORS_ASIDE))
-}
-
 fn measure(options: &Options) -> io::Result<()> {
-    let machine = machine::describe();
-    for (key, value) in &machine {
-        println!("{key}: {value}");
-    }
+    let machine = machine::announce();
     let mut readings = Readings::default();
     green(options, &mut readings)?;
+    memory(options, &mut readings)?;
     sockets(options, &mut readings)?;
     let figures = readings.figures();
     for figure in &figures {
@@ -159,7 +158,7 @@ fn ms(time: Duration) -> f64 {
 
 /// Green threads that wait for an event, and nothing else.
 fn green(options: &Options, readings: &mut Readings) -> io::Result<()> {
-    let &Options { waiters, rounds, .. } = options;
+    let &Options { parked: waiters, rounds, .. } = options;
     let runtime = bast::Runtime::builder().capabilities(1).build()?;
     let costs: Vec<(Duration, Duration)> = runtime.run(move || {
         let topic = Topic::new(1);
@@ -193,6 +192,62 @@ fn green(options: &Options, readings: &mut Readings) -> io::Result<()> {
         readings.add("green.wake_all_wall", ms(wall), "ms");
     }
     Ok(())
+}
+
+/// Handlers of the server that wait for an event, each with a connection that is only memory.
+fn memory(options: &Options, readings: &mut Readings) -> io::Result<()> {
+    let &Options { parked: waiters, rounds, .. } = options;
+    let runtime = bast::Runtime::builder().capabilities(1).build()?;
+    let seen: Vec<(Duration, Vec<f64>)> = runtime.run(move || {
+        let topic = Topic::new(1);
+        let app = {
+            let topic = topic.clone();
+            Router::new().get("/poll", move |_: &mut Request<'_>| -> Result<Response, Error> {
+                let event = topic.wait_after(topic.latest(), LONG)?;
+                Ok(Response::bytes("text/plain", event.expect("nobody waits for so long").data))
+            })
+        };
+        let client = Arc::new(TestClient::new(app));
+        let round = |_| {
+            let waiting: Vec<_> = (0..waiters)
+                .map(|_| {
+                    let client = Arc::clone(&client);
+                    bast::spawn(move || {
+                        let answer = client.raw(POLL);
+                        latency_ms(&answer, since_1970())
+                    })
+                })
+                .collect();
+            while topic.subscriptions() < waiters {
+                bast::yield_now();
+            }
+            let before = cpu();
+            topic.publish(stamped());
+            let answered = waiting.into_iter().map(|waiter| waiter.join().expect("a waiter only waits"));
+            let mut latencies_ms = answered.collect::<io::Result<Vec<f64>>>()?;
+            let cpu = cpu() - before;
+            latencies_ms.sort_by(f64::total_cmp);
+            Ok((cpu, latencies_ms))
+        };
+        (0..rounds).map(round).collect::<io::Result<_>>()
+    })?;
+    for (cpu, latencies_ms) in seen {
+        readings.add("memory.parked", latencies_ms.len() as f64, "handlers");
+        readings.add("memory.answer_all_cpu", ms(cpu), "ms");
+        readings.add("memory.answer_cpu", cpu.as_nanos() as f64 / 1e3 / waiters as f64, "us/handler");
+        readings.add("memory.delivery_p50", at(&latencies_ms, 0.5), "ms");
+        readings.add("memory.delivery_p99", at(&latencies_ms, 0.99), "ms");
+        readings.add("memory.delivery_max", at(&latencies_ms, 1.0), "ms");
+    }
+    Ok(())
+}
+
+/// The request of a poll.
+const POLL: &[u8] = b"GET /poll HTTP/1.1\r\nHost: longpoll\r\n\r\n";
+
+/// The quantile of sorted values.
+fn at(sorted: &[f64], quantile: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * quantile) as usize]
 }
 
 /// Clients over real sockets.
@@ -301,7 +356,7 @@ fn client(server: SocketAddr, waiters: usize) -> io::Result<()> {
     for line in io::stdin().lines() {
         line?;
         for stream in &streams {
-            (&*stream).write_all(b"GET /poll HTTP/1.1\r\nHost: longpoll\r\n\r\n")?;
+            (&*stream).write_all(POLL)?;
         }
         let mut latencies_ms = Vec::with_capacity(waiters);
         while latencies_ms.len() < waiters {
@@ -320,7 +375,7 @@ fn client(server: SocketAddr, waiters: usize) -> io::Result<()> {
             }
         }
         latencies_ms.sort_by(f64::total_cmp);
-        let at = |quantile: f64| latencies_ms[((waiters - 1) as f64 * quantile) as usize];
+        let at = |quantile| at(&latencies_ms, quantile);
         println!("{} {} {}", at(0.5), at(0.99), at(1.0));
     }
     Ok(())
@@ -345,9 +400,9 @@ mod tests {
 
     #[test]
     fn a_number_given_wins_over_that_of_a_smoke_test() {
-        for line in ["--smoke --waiters 7 --bench", "--waiters 7 --smoke"] {
+        for line in ["--smoke --waiters 7 --parked 9 --bench", "--parked 9 --waiters 7 --smoke"] {
             let options = parse(line).unwrap();
-            assert_eq!((options.waiters, options.rounds), (7, ROUNDS_SMOKE));
+            assert_eq!((options.parked, options.waiters, options.rounds), (9, 7, ROUNDS_SMOKE));
         }
         assert_eq!(parse("--rounds 0").unwrap_err(), "--rounds cannot be 0");
         assert_eq!(parse("--nope").unwrap_err(), "no such option: --nope (see --help)");

@@ -43,6 +43,14 @@ impl Footprint {
     }
 }
 
+/// What the stacks of all OS threads of the machine take in the kernel (proc_meminfo(5)).
+///
+/// # Errors
+/// Where `/proc` is not mounted.
+pub fn kernel_stacks_bytes() -> io::Result<u64> {
+    read("/proc/meminfo", "KernelStack")
+}
+
 fn read(path: &str, key: &str) -> io::Result<u64> {
     let text = fs::read_to_string(path)?;
     kilobytes(&text, key).ok_or_else(|| io::Error::other(format!("{path} has no {key}"))).map(|kb| kb * 1024)

@@ -53,7 +53,7 @@ const PLAINTEXT: Mode = Mode {
 };
 
 /// All workloads.
-pub const MODES: [Mode; 9] = [
+pub const MODES: [Mode; 10] = [
     PLAINTEXT,
     Mode {
         name: "pipelined",
@@ -94,6 +94,15 @@ pub const MODES: [Mode; 9] = [
         question: "what does a static file of one page cost?",
         path: "/4k.html",
         resource: Resource::File(4 << 10),
+        ..PLAINTEXT
+    },
+    Mode {
+        name: "file-c1",
+        question: "does a file wait for the acknowledgment of its head?",
+        connections: 1,
+        path: "/4k.html",
+        resource: Resource::File(4 << 10),
+        requests_smoke: 500,
         ..PLAINTEXT
     },
     Mode {

@@ -105,10 +105,7 @@ fn serve(role: &str, options: &Options) -> io::Result<()> {
 /// # Errors
 /// The servers', the load generator's, and that of writing the JSON.
 fn measure(options: &Options) -> io::Result<bool> {
-    let machine = machine::describe();
-    for (key, value) in &machine {
-        println!("{key}: {value}");
-    }
+    let machine = machine::announce();
     println!(
         "\npreempt: how late is /plaintext beside {BURNS_PER_CORE} burns of {} ms per core? (slice: {SLICE:?})",
         options.burn_ms

@@ -27,6 +27,14 @@ pub struct Fetched {
 /// # Errors
 /// The connection's, `InvalidData` for a malformed response, `UnexpectedEof` for an incomplete one.
 pub fn fetch(target: &Target, close: bool) -> io::Result<Fetched> {
+    Ok(fetch_over_new(target, close)?.1)
+}
+
+/// The same, and the connection, which is still open unless its end was asked for.
+///
+/// # Errors
+/// Those of [`fetch`].
+pub fn fetch_over_new(target: &Target, close: bool) -> io::Result<(TcpStream, Fetched)> {
     let mut stream = TcpStream::connect_timeout(&target.addr, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&target.request(close))?;
@@ -42,7 +50,7 @@ pub fn fetch(target: &Target, close: bool) -> io::Result<Fetched> {
         read_more(&mut stream, &mut bytes)?;
     }
     let body = bytes.split_off(end);
-    Ok(Fetched { head, head_bytes: bytes, body })
+    Ok((stream, Fetched { head, head_bytes: bytes, body }))
 }
 
 fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {

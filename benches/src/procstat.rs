@@ -75,6 +75,19 @@ impl AddAssign for CpuTime {
     }
 }
 
+/// How many descriptors this process may open, by its soft limit (proc_pid_limits(5)); many where that cannot be told.
+#[must_use]
+pub fn descriptors_max() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    soft_limit(&limits, "Max open files").unwrap_or(usize::MAX)
+}
+
+/// The first number behind a limit's name; nothing where it is `unlimited`.
+fn soft_limit(limits: &str, name: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// `pid` and its descendants, parents first.
 ///
 /// # Errors
@@ -123,6 +136,13 @@ mod tests {
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 111 222 13 14";
         assert_eq!(parse_stat(stat), Some((111, 222)));
+    }
+
+    #[test]
+    fn a_limit_is_read_or_not_there() {
+        let limits = "Limit      Soft Limit  Hard Limit  Units\nMax open files  1024  4096  files\nMax processes  unlimited  unlimited  processes\n";
+        assert_eq!(soft_limit(limits, "Max open files"), Some(1024));
+        assert_eq!(soft_limit(limits, "Max processes"), None);
     }
 
     #[test]

@@ -137,10 +137,35 @@ pub fn figures(mode: &str, measured: &Measured) -> (Vec<Figure>, Vec<String>) {
             let pairs = series.samples.iter().zip(&base.samples);
             let ratios = pairs.map(|(own, other)| cost(own) / cost(other));
             figures.push(median(format!("{prefix}.ratio_to_{}", base.name), "x", ratios));
+            if base.name.ends_with("@1") {
+                let pairs = series.samples.iter().zip(&base.samples);
+                let losses = pairs.map(|(own, one)| 100.0 * (1.0 - cost(one) / cost(own)));
+                figures.push(median(format!("{prefix}.loss_per_core"), "%", losses));
+            }
         }
         warnings.extend(series_warnings(&prefix, series));
     }
     (figures, warnings)
+}
+
+/// The servers beside each other, for a page: a table in Markdown, of medians.
+#[must_use]
+pub fn table(measured: &Measured) -> String {
+    let mut table = String::from(
+        "| server | requests/s | CPU, us/request | p99, us | switches/request | memory, bytes/connection |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for Series { name, samples, connection_bytes, switches, .. } in &measured.series {
+        let middle =
+            |value: fn(&Sample) -> f64| Plain(median(String::new(), "", samples.iter().map(value)).value);
+        let rate = middle(|sample| sample.outcome.ok as f64 / sample.outcome.wall.as_secs_f64());
+        let p99 = middle(|sample| sample.outcome.latency_ns.value_at_quantile(0.99) as f64 / 1e3);
+        let switches = switches.map_or_else(|| "–".to_owned(), |each| Plain(each[0] + each[1]).to_string());
+        let bytes = connection_bytes.map_or_else(|| "–".to_owned(), |bytes| Plain(bytes).to_string());
+        writeln!(table, "| {name} | {rate} | {} | {p99} | {switches} | {bytes} |", middle(cost))
+            .expect("writing to a String cannot fail");
+    }
+    table
 }
 
 fn cost(sample: &Sample) -> f64 {
@@ -175,6 +200,20 @@ fn server_figures(prefix: &str, series: &Series) -> Vec<Figure> {
         ("requests", series.requests as f64, "requests/round"),
     ] {
         figures.push(Figure { name: format!("{prefix}.{what}"), value, unit, spread: None });
+    }
+    if let Some(value) = series.connection_bytes {
+        let name = format!("{prefix}.memory");
+        figures.push(Figure { name, value, unit: "bytes/connection", spread: None });
+    }
+    if let Some(switches) = series.switches {
+        for (what, value) in ["switches_voluntary", "switches_involuntary"].into_iter().zip(switches) {
+            figures.push(Figure {
+                name: format!("{prefix}.{what}"),
+                value,
+                unit: "switches/request",
+                spread: None,
+            });
+        }
     }
     figures.push(median(format!("{prefix}.busy"), "cpus", series.samples.iter().map(busy)));
     figures.push(median(format!("{prefix}.waited"), "cpus", series.samples.iter().map(waited)));

@@ -9,14 +9,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::load::{Load, Outcome};
-use crate::mode::Mode;
+use crate::memory::kernel_stacks_bytes;
+use crate::mode::{Mode, Resource};
 use crate::probe::{self, Fetched};
 use crate::procstat::CpuTime;
 use crate::servers::{Running, ServerUnderTest, Setting};
+use crate::sys;
 use crate::url::Target;
 
 /// A warm-up run is long enough to tell a request's cost.
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Idle connections whose memory is measured: enough that what is allocated in large pieces does not show.
+const IDLE_CONNECTIONS: usize = 1000;
+const IDLE_CONNECTIONS_SMOKE: usize = 20;
 
 /// What a measurement is to be like.
 #[derive(Debug)]
@@ -82,6 +88,10 @@ pub struct Series {
     pub requests: u64,
     /// By round.
     pub samples: Vec<Sample>,
+    /// What an idle connection that has had a request takes, where the workload keeps connections.
+    pub connection_bytes: Option<f64>,
+    /// Context switches of its OS threads per request, over the server's whole life: those that it chose, and the others.
+    pub switches: Option<[f64; 2]>,
 }
 
 /// All servers in all rounds.
@@ -97,6 +107,8 @@ pub struct Measured {
 #[derive(Debug)]
 pub struct Bench {
     running: Vec<Running>,
+    /// How many requests each was sent.
+    requests: Vec<u64>,
     load: Load,
     left_out: Vec<String>,
 }
@@ -153,7 +165,13 @@ impl Bench {
             body,
             cpus: plan.client_cpus.to_vec(),
         };
-        Ok(Bench { running: fitting, load, left_out })
+        Ok(Bench { requests: vec![0; fitting.len()], running: fitting, load, left_out })
+    }
+
+    /// The server `index`.
+    #[must_use]
+    pub fn server(&self, index: usize) -> &Running {
+        &self.running[index]
     }
 
     /// Sends `requests` to the server `index`.
@@ -164,9 +182,27 @@ impl Bench {
         let server = &self.running[index];
         self.load.target = Target::new(server.addr, &self.load.target.path);
         self.load.requests = requests;
+        self.requests[index] += requests;
         let before = server.cpu_time()?;
         let outcome = self.load.run()?;
         Ok(Sample { outcome, server: server.cpu_time()? - before })
+    }
+
+    /// What a connection takes of the server `index` that has had a request and is idle: user memory, page tables and the
+    /// kernel's stacks of OS threads, the mean of so many. What the kernel keeps for a socket, the same for all, is not in it.
+    ///
+    /// # Errors
+    /// The connections', or where the server has ended.
+    pub fn connection_bytes(&self, index: usize, connections: usize) -> io::Result<f64> {
+        let server = &self.running[index];
+        let target = Target::new(server.addr, &self.load.target.path);
+        let footprint = || Ok::<_, io::Error>(server.footprint()? + kernel_stacks_bytes()?);
+        let before = footprint()?;
+        let open = (0..connections).map(|_| probe::fetch_over_new(&target, false));
+        let open: Vec<_> = open.collect::<io::Result<_>>()?;
+        let taken = footprint()?.saturating_sub(before);
+        drop(open);
+        Ok(taken as f64 / connections as f64)
     }
 
     /// Ends the servers by SIGTERM.
@@ -175,6 +211,20 @@ impl Bench {
     /// Where one does not end in time.
     pub fn end(self) -> io::Result<()> {
         self.running.into_iter().try_for_each(Running::end)
+    }
+
+    /// The same, and what each switched per request, in their order. Only when a process has ended does the kernel tell of
+    /// its OS threads that have, too.
+    fn end_and_count_switches(self) -> io::Result<Vec<[f64; 2]>> {
+        let ended = self.running.into_iter().zip(self.requests).map(|(server, requests)| {
+            let before = sys::switches_of_children()?;
+            server.end()?;
+            let after = sys::switches_of_children()?;
+            let each = |after: u64, before: u64| (after - before) as f64 / requests.max(1) as f64;
+            let voluntary = each(after.voluntary, before.voluntary);
+            Ok([voluntary, each(after.involuntary, before.involuntary)])
+        });
+        ended.collect()
     }
 
     /// Warms each server up; returns the CPU seconds that a request costs it.
@@ -237,6 +287,8 @@ pub fn measure(plan: &Plan<'_>) -> io::Result<Measured> {
         name: server.name.clone(),
         requests,
         samples: Vec::with_capacity(rounds),
+        connection_bytes: None,
+        switches: None,
     };
     let mut series: Vec<Series> = bench.running.iter().zip(requests).map(new_series).collect();
     for round in 0..rounds {
@@ -247,5 +299,16 @@ pub fn measure(plan: &Plan<'_>) -> io::Result<Measured> {
             series[index].samples.push(sample);
         }
     }
-    Ok(Measured { series, left_out: bench.left_out })
+    // Not those that take their time for each request, or fill the memory with files.
+    if mode.keep_alive && mode.resource == Resource::Constant {
+        let connections = if plan.smoke { IDLE_CONNECTIONS_SMOKE } else { IDLE_CONNECTIONS };
+        for (index, series) in series.iter_mut().enumerate() {
+            series.connection_bytes = Some(bench.connection_bytes(index, connections)?);
+        }
+    }
+    let left_out = std::mem::take(&mut bench.left_out);
+    for (series, switches) in series.iter_mut().zip(bench.end_and_count_switches()?) {
+        series.switches = Some(switches);
+    }
+    Ok(Measured { series, left_out })
 }

@@ -4,6 +4,7 @@
 //! binary and callgrind can run the server alone; peers are any command.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -17,10 +18,12 @@ use bast_examples::demo::{self, Burns};
 use bast_server::{Limits, Server, Settings, TimeLimits};
 
 use crate::answer::Answer;
+use crate::floor::Sending;
+use crate::memory::Footprint;
 use crate::mode::Mode;
 use crate::procstat::CpuTime;
 use crate::url::Target;
-use crate::{floor, green_threads, os_threads, probe, procstat, sys};
+use crate::{accepting, floor, green_threads, os_threads, probe, procstat, sys};
 
 /// A server that does not listen by then will not.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -32,11 +35,30 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// Events that the log of `bast-logged` keeps: its memory is then a megabyte and a half.
 const LOG_EVENTS: usize = 1 << 16;
 
+/// The roles that answer what another server answers.
+const REFERENCES: [&str; 10] = [
+    "floor",
+    "floor-joined",
+    "floor-apart",
+    "floor-nagle",
+    "threads",
+    "green",
+    "queue",
+    "queue-os",
+    "leaders",
+    "leaders-os",
+];
+
+/// Longer than any bench.
+const IDLE_MAX: Duration = Duration::from_secs(3600);
+
 /// A server's name and how to start it.
 #[derive(Clone, Debug)]
 pub struct ServerUnderTest {
     /// What the figures call it.
     pub name: String,
+    /// Cores to use, where they are its own affair.
+    pub workers: Option<usize>,
     launch: Launch,
 }
 
@@ -68,6 +90,9 @@ pub struct RoleArgs {
 pub fn servers() -> Vec<ServerUnderTest> {
     vec![
         ServerUnderTest::role("floor", |args| floor::serve(args.listen, reference_answer(args)?)),
+        ServerUnderTest::role("floor-joined", |args| send_file(args, Sending::Joined)),
+        ServerUnderTest::role("floor-apart", |args| send_file(args, Sending::Apart)),
+        ServerUnderTest::role("floor-nagle", |args| send_file(args, Sending::Nagle)),
         ServerUnderTest::role("bast", |args| {
             let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             Server::bind(args.listen)?.workers(args.workers).serve(app)
@@ -78,6 +103,11 @@ pub fn servers() -> Vec<ServerUnderTest> {
             serve_with(args, Settings { time_limits, ..Settings::default() })
         }),
         ServerUnderTest::role("bast-unlimited", |args| serve_with(args, unlimited())),
+        // For clients that do nothing for longer than they usually may.
+        ServerUnderTest::role("bast-crowded", |args| {
+            let time_limits = TimeLimits { keep_alive_idle: IDLE_MAX, ..TimeLimits::default() };
+            serve_with(args, Settings { time_limits, ..Settings::default() })
+        }),
         ServerUnderTest::role("bast-logged", |args| {
             let app = demo::app(Some(&args.root), Burns::KeepTheCore)?;
             let server = Server::bind(args.listen)?;
@@ -89,7 +119,21 @@ pub fn servers() -> Vec<ServerUnderTest> {
         ServerUnderTest::role("green", |args| {
             green_threads::serve(args.listen, args.workers, reference_answer(args)?)
         }),
+        ServerUnderTest::role("queue", |args| {
+            accepting::queue_green(args.listen, args.workers, reference_answer(args)?)
+        }),
+        ServerUnderTest::role("queue-os", |args| accepting::queue_os(args.listen, reference_answer(args)?)),
+        ServerUnderTest::role("leaders", |args| {
+            accepting::leaders_green(args.listen, args.workers, reference_answer(args)?)
+        }),
+        ServerUnderTest::role("leaders-os", |args| {
+            accepting::leaders_os(args.listen, reference_answer(args)?)
+        }),
     ]
+}
+
+fn send_file(args: &RoleArgs, sending: Sending) -> io::Result<()> {
+    floor::serve_file(args.listen, reference_answer(args)?, sending)
 }
 
 fn serve_with(args: &RoleArgs, settings: Settings) -> io::Result<()> {
@@ -126,7 +170,7 @@ fn unlimited() -> Settings {
     }
 }
 
-/// The servers of these names, in their order. One that is named again is measured again, as `NAME-2`: how
+/// The servers of these names, in their order. `NAME@N` is the server with N cores. One that is named again is measured again, as `NAME-2`: how
 /// far a server is from itself is the noise of the bench.
 ///
 /// # Errors
@@ -135,8 +179,14 @@ pub fn named(names: &[String]) -> Result<Vec<ServerUnderTest>, String> {
     let known = servers();
     let mut found: Vec<ServerUnderTest> = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        let server = known.iter().find(|server| server.name == *name);
-        let mut server = server.ok_or_else(|| format!("no such server: {name}"))?.clone();
+        let no_such = || format!("no such server: {name}");
+        let (plain, workers) = match name.split_once('@') {
+            Some((plain, workers)) => (plain, Some(workers.parse().map_err(|_| no_such())?)),
+            None => (name.as_str(), None),
+        };
+        let server = known.iter().find(|server| server.name == plain);
+        let mut server = ServerUnderTest { workers, ..server.ok_or_else(no_such)?.clone() };
+        server.name.clone_from(name);
         let earlier = names[..index].iter().filter(|earlier| *earlier == name).count();
         if earlier > 0 {
             server.name = format!("{name}-{}", earlier + 1);
@@ -181,7 +231,7 @@ impl FromStr for ServerUnderTest {
         };
         let addr = addr.parse().map_err(|_| format!("a peer's address is IP:PORT, not '{addr}'"))?;
         let launch = Launch::Peer { addr, command: command.to_owned() };
-        Ok(ServerUnderTest { name: name.to_owned(), launch })
+        Ok(ServerUnderTest { name: name.to_owned(), workers: None, launch })
     }
 }
 
@@ -206,13 +256,13 @@ impl ServerUnderTest {
     /// This program again, told to be `role`; `serve` is what it then does, where [`serve_as`] is asked.
     #[must_use]
     pub fn role(role: &'static str, serve: fn(&RoleArgs) -> io::Result<()>) -> ServerUnderTest {
-        ServerUnderTest { name: role.to_owned(), launch: Launch::Role { role, serve } }
+        ServerUnderTest { name: role.to_owned(), workers: None, launch: Launch::Role { role, serve } }
     }
 
     /// Whether this is one of the servers that copy another's responses.
     #[must_use]
     pub fn is_reference(&self) -> bool {
-        matches!(self.launch, Launch::Role { role: "floor" | "threads" | "green", .. })
+        matches!(self.launch, Launch::Role { role, .. } if REFERENCES.contains(&role))
     }
 
     /// Whether this is somebody else's server.
@@ -226,6 +276,9 @@ impl ServerUnderTest {
     /// # Errors
     /// Where it cannot be started, ends, or does not listen in time.
     pub fn start(&self, setting: &Setting<'_>) -> io::Result<Running> {
+        let workers = self.workers.unwrap_or(setting.workers);
+        let cpus = &setting.cpus[..self.workers.unwrap_or(usize::MAX).min(setting.cpus.len())];
+        let setting = &Setting { workers, cpus, ..setting.clone() };
         let (addr, mut command) = match &self.launch {
             Launch::Role { role, .. } => {
                 let addr = free_address()?;
@@ -313,6 +366,23 @@ impl Running {
     /// Where one of them has ended.
     pub fn cpu_time(&self) -> io::Result<CpuTime> {
         CpuTime::of_tree(self.child.id())
+    }
+
+    /// The memory of it and its child processes, page tables included, in bytes.
+    ///
+    /// # Errors
+    /// Where one of them has ended.
+    pub fn footprint(&self) -> io::Result<u64> {
+        let pids = procstat::tree(self.child.id())?;
+        pids.into_iter().map(|pid| Footprint::of(pid).map(|found| found.total_bytes())).sum()
+    }
+
+    /// How many descriptors the process that was started has open.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 
     /// Asks the process at the end of the chain (the one that strace runs, say) to end, and waits until all

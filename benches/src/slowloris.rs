@@ -114,10 +114,7 @@ fn serve(role: &str, options: &Options) -> io::Result<()> {
 /// # Errors
 /// The server's, the clients', and that of writing the JSON.
 fn measure(options: &Options) -> io::Result<bool> {
-    let machine = machine::describe();
-    for (key, value) in &machine {
-        println!("{key}: {value}");
-    }
+    let machine = machine::announce();
     println!(
         "\nslowloris: how late is /plaintext beside {} clients that drip a byte each {DRIP:?}? (head limit: {HEAD_LIMIT:?})",
         options.drips

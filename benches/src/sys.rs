@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -109,21 +109,28 @@ impl Epoll {
 /// Those of `bind(2)`, `setsockopt(2)` and `listen(2)`.
 pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(addr)?;
-    set_nodelay(listener.as_fd())?;
+    set_nodelay(listener.as_fd(), true)?;
     // SAFETY: no pointers; a second listen(2) on a listening socket only changes its backlog.
     unsafe { check(libc::listen(listener.as_raw_fd(), BACKLOG))? };
     Ok(listener)
 }
 
-fn set_nodelay(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let on: i32 = 1;
+/// Whether a socket sends small segments at once (TCP_NODELAY); else it waits with one while another is not acknowledged.
+///
+/// # Errors
+/// Those of `setsockopt(2)`.
+pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, i32::from(on))
+}
+
+fn set_option(fd: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> io::Result<()> {
     // SAFETY: the option value is an int that outlives the call, and its size is passed with it.
     unsafe {
         check(libc::setsockopt(
             fd.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_NODELAY,
-            (&raw const on).cast(),
+            level,
+            option,
+            (&raw const value).cast(),
             size_of::<i32>() as libc::socklen_t,
         ))?;
     }
@@ -154,20 +161,33 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// # Errors
 /// Those of `socket(2)`, `setsockopt(2)` and `connect(2)` but `EINPROGRESS`.
 pub fn connect(addr: SocketAddr) -> io::Result<OwnedFd> {
+    connect_from(None, addr)
+}
+
+/// The same from an address of this machine, of which the port is chosen at the connect, so that it need only differ from
+/// those of other connections between the same two addresses. All of 127.0.0.0/8 is this machine.
+///
+/// # Errors
+/// Those of [`connect`], and of `bind(2)`.
+pub fn connect_from(source: Option<Ipv4Addr>, addr: SocketAddr) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers; the descriptor returned is new, so nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(check(libc::socket(family, kind, 0))?) };
-    set_nodelay(fd.as_fd())?;
+    set_nodelay(fd.as_fd(), true)?;
     let raw = fd.as_raw_fd();
+    if let Some(source) = source {
+        set_option(fd.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        let name = sockaddr_in(SocketAddrV4::new(source, 0));
+        // SAFETY: `name` is a sockaddr_in of the size passed, and outlives the call.
+        unsafe {
+            let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            check(libc::bind(raw, (&raw const name).cast(), len))?;
+        }
+    }
     let connected = match addr {
         SocketAddr::V4(v4) => {
-            let name = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
-                sin_zero: [0; 8],
-            };
+            let name = sockaddr_in(v4);
             let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
             // SAFETY: `name` is a sockaddr_in of `len` bytes that outlives the call.
             unsafe { libc::connect(raw, (&raw const name).cast(), len) }
@@ -189,6 +209,15 @@ pub fn connect(addr: SocketAddr) -> io::Result<OwnedFd> {
         Ok(_) => Ok(fd),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(fd),
         Err(error) => Err(error),
+    }
+}
+
+fn sockaddr_in(addr: SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: addr.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(addr.ip().octets()) },
+        sin_zero: [0; 8],
     }
 }
 
@@ -304,6 +333,29 @@ pub fn clock_ticks_per_second() -> u64 {
     // SAFETY: no pointers.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u64::try_from(ticks).expect("sysconf(_SC_CLK_TCK) is known on every Linux")
+}
+
+/// Context switches of an OS thread, or of many.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Switches {
+    /// It had to wait.
+    pub voluntary: u64,
+    /// Another took its CPU.
+    pub involuntary: u64,
+}
+
+/// Those of all processes that this one has started and that have ended, in all their OS threads.
+///
+/// # Errors
+/// Those of `getrusage(2)`.
+pub fn switches_of_children() -> io::Result<Switches> {
+    // SAFETY: the call fills the rusage, which outlives it; all-zero is one.
+    let usage = unsafe {
+        let mut usage: libc::rusage = zeroed();
+        check(libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage))?;
+        usage
+    };
+    Ok(Switches { voluntary: usage.ru_nvcsw as u64, involuntary: usage.ru_nivcsw as u64 })
 }
 
 /// Asks process `pid` to end (SIGTERM).

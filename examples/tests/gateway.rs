@@ -272,5 +272,5 @@ fn fetch_prints_what_it_fetches() {
     let (done, out, err) = fetch(&["https://127.0.0.1/"]);
     assert!(!done && out.is_empty() && err.contains("TLS"), "{err}");
     let (done, _, err) = fetch(&[]);
-    assert!(!done && err.contains("usage"), "{err}");
+    assert!(!done && err.contains("--help"), "{err}");
 }

@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use flate2::write::GzDecoder;
+
 /// No step takes longer unless something hangs.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -56,14 +58,16 @@ fn line(reader: &mut BufReader<TcpStream>) -> String {
     line
 }
 
+/// What a client of the chat says to become one.
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
 #[test]
 fn what_one_says_in_the_chat_all_hear() {
     let chat = Running::start(env!("CARGO_BIN_EXE_chat"));
     assert!(chat.ask("/", "").0.contains("Content-Type: text/html"));
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut clients = [(); 3].map(|()| {
-        let (head, client) = chat.ask("/chat", upgrade);
+        let (head, client) = chat.ask("/chat", UPGRADE);
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         client
     });
@@ -84,6 +88,58 @@ fn what_one_says_in_the_chat_all_hear() {
             heard.push(byte[0]);
         }
     }
+}
+
+/// The next chunk of a response; empty at its end.
+fn chunk(reader: &mut BufReader<TcpStream>) -> Vec<u8> {
+    let size = usize::from_str_radix(line(reader).trim_end(), 16).expect("a size");
+    let mut chunk = vec![0; size + 2];
+    reader.read_exact(&mut chunk).expect("a chunk");
+    assert_eq!(chunk.split_off(size), b"\r\n");
+    chunk
+}
+
+#[test]
+fn what_is_said_is_compressed_once_for_all_who_listen() {
+    let chat = Running::start(env!("CARGO_BIN_EXE_chat"));
+    let mut listeners = [(); 3].map(|()| {
+        let (head, listener) = chat.ask("/events", "Accept-Encoding: gzip\r\n");
+        assert!(head.contains("\r\nContent-Encoding: gzip\r\n"), "{head}");
+        assert!(head.contains("\r\nVary: Accept-Encoding\r\n"), "{head}");
+        listener
+    });
+    let (head, mut plain) = chat.ask("/events", "");
+    assert!(!head.contains("Content-Encoding"), "{head}");
+    // All are there, and have the beginning of a member.
+    let mut decoders = [(); 3].map(|()| GzDecoder::new(Vec::new()));
+    for (listener, decoder) in listeners.iter_mut().zip(&mut decoders) {
+        let header = chunk(listener);
+        assert_eq!(header[..3], [0x1f, 0x8b, 8]);
+        decoder.write_all(&header).expect("gzip");
+    }
+    let (_, mut speaker) = chat.ask("/chat", UPGRADE);
+    let mut expected = String::new();
+    for word in ["one", "two"] {
+        let text = format!("{word} ").repeat(30);
+        let text = text.trim_end();
+        // Masked by zeros, which is no mask (RFC 6455 §5.3).
+        let frame = [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat();
+        speaker.get_mut().write_all(&frame).expect("say");
+        expected += &format!("data: {text}\n\n");
+        let fragments = listeners.each_mut().map(chunk);
+        assert!(fragments.iter().all(|fragment| *fragment == fragments[0]), "the same bytes for all");
+        assert!(fragments[0].len() < text.len(), "compressed: {}", fragments[0].len());
+        for (fragment, decoder) in fragments.iter().zip(&mut decoders) {
+            decoder.write_all(fragment).expect("deflate");
+            decoder.flush().expect("a fragment is whole");
+            assert_eq!(String::from_utf8_lossy(decoder.get_ref()), expected);
+        }
+    }
+    let mut heard = String::new();
+    while heard.len() < expected.len() {
+        heard += &String::from_utf8(chunk(&mut plain)).expect("text");
+    }
+    assert_eq!(heard, expected);
 }
 
 #[test]

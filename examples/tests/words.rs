@@ -39,6 +39,7 @@ fn the_words_of_standard_input_are_counted() {
 #[test]
 fn what_is_not_there_is_an_error() {
     let output = words().arg("/no/such/folder").stderr(Stdio::piped()).output().unwrap();
-    assert!(!output.status.success());
-    assert!(String::from_utf8(output.stderr).unwrap().contains("NotFound"));
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told, "words: /no/such/folder: No such file or directory (os error 2)\n");
 }

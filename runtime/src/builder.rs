@@ -161,13 +161,18 @@ impl Builder {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
+        scheduler::spawn_local(self.local_request()?, f).map(JoinHandle::new)
+    }
+
+    /// The same as [`request`](Builder::request) for a closure that stays here.
+    pub(crate) fn local_request(self) -> io::Result<Spawned> {
         if let Place::On(capability) | Place::Prefer(capability) = self.placement {
             assert!(
                 current::get().is_some_and(|here| here.remote().slot() == capability.slot()),
                 "spawn_local: the closure cannot leave this capability"
             );
         }
-        scheduler::spawn_local(self.request()?, f).map(JoinHandle::new)
+        self.request()
     }
 
     pub(crate) fn request(self) -> io::Result<Spawned> {

@@ -109,7 +109,7 @@ pub use scoped::ScopedValue;
 pub use select::Select;
 pub use thread::ThreadId;
 pub use thread::block::BlockedOn;
-pub use thread::label::Label;
+pub use thread::label::{Label, Role};
 pub use time::sleep;
 pub use timeout::{Elapsed, time_left, timeout, timeout_at};
 

@@ -22,7 +22,7 @@ use crate::handle::{JoinError, JoinHandle, Thread};
 use crate::scheduler::exception::{self, Unwound};
 use crate::scheduler::{self, Inner, current, park};
 use crate::thread::block::BlockedOn;
-use crate::thread::body::Payload;
+use crate::thread::body::{Joiner, Payload};
 use crate::thread::control::Reference;
 use crate::thread::exception::Killed;
 use crate::thread::{ThreadId, Token, Woken};
@@ -146,13 +146,67 @@ impl<'scope> Scope<'scope, '_> {
         T: Send + 'scope,
     {
         let request = builder.request()?;
+        self.admit(f, |child| {
+            // SAFETY: `scope` does not return before the member has left, and the closure, with all that it borrows, is
+            // consumed or dropped before that: `Child::run` and the order of its fields say so. Both are Send.
+            unsafe { scheduler::spawn_unchecked(Some(&self.runtime), request, move || child.run()) }
+        })
+    }
+
+    /// Spawns a thread of the scope on this capability for good, so that `f` need not be `Send`; see
+    /// [`spawn_local`](crate::spawn_local).
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// let sum = bast::run(|| {
+    ///     let sum = Cell::new(0);
+    ///     bast::scope(|scope| {
+    ///         for number in 1..=3 {
+    ///             let sum = &sum;
+    ///             scope.spawn_local_with(bast::Builder::new(), move || sum.set(sum.get() + number)).unwrap();
+    ///         }
+    ///     });
+    ///     sum.get()
+    /// });
+    /// assert_eq!(sum, 6);
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Builder::spawn`].
+    ///
+    /// # Panics
+    /// As [`Builder::spawn_local`].
+    pub fn spawn_local_with<F, T>(
+        &'scope self,
+        builder: Builder,
+        f: F,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + 'scope,
+        T: 'scope,
+    {
+        let request = builder.local_request()?;
+        self.admit(f, |child| {
+            // SAFETY: as for `spawn_with`: the closure is gone when `scope` returns. It need not be Send, because
+            // `spawn_local_unchecked` runs and drops it on this OS thread, and a `T` that is not Send makes a handle that is not.
+            unsafe { scheduler::spawn_local_unchecked(request, move || child.run()) }
+        })
+    }
+
+    /// Makes a member of what runs `f`, and lets `spawn` make a thread of it.
+    fn admit<F, T>(
+        &'scope self,
+        f: F,
+        spawn: impl FnOnce(Child<F, T>) -> io::Result<Joiner<()>>,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>>
+    where
+        F: FnOnce() -> T + 'scope,
+        T: 'scope,
+    {
         let packet = Arc::new(Packet(Mutex::new(None)));
         let member = self.members.join();
         let index = member.index;
-        let child = Child { f, packet: Arc::clone(&packet), member };
-        // SAFETY: `scope` does not return before the member has left, and the closure, with all that it borrows, is
-        // consumed or dropped before that: `Child::run` and the order of its fields say so. Both are Send.
-        let joiner = unsafe { scheduler::spawn_unchecked(Some(&self.runtime), request, move || child.run()) };
+        let joiner = spawn(Child { f, packet: Arc::clone(&packet), member });
         let joiner = joiner.inspect_err(|_| self.members.forget(index))?;
         let handle = JoinHandle::new(joiner);
         self.members.introduce(index, handle.thread());

@@ -8,7 +8,8 @@
 //! All of it happens once for a connection, not for a request. Only the acceptor lets in, so what it has found of the number
 //! of all stays true until it acts on it. Whose connection it is may be known later, where a proxy is to say it first. The counts by client are in a map of std's, whose keyed hash no client can aim at, under a lock
 //! that nobody holds while parked. It has as many entries as there are clients with connections, hence no more than
-//! `connections_max`, and gives memory back when they have gone.
+//! `connections_max`, and gives memory back when they have gone. It allocates under that lock: a thread that may be switched at
+//! allocations must not be then, as the next one of its core to come would wait for it for ever.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -135,6 +136,10 @@ const KEPT_CLIENTS_MAX: usize = 1024;
 
 impl Clients {
     fn enter(&self, client: Client) -> Result<(), NoRoom> {
+        bast::no_park(|| self.enter_at_once(client))
+    }
+
+    fn enter_at_once(&self, client: Client) -> Result<(), NoRoom> {
         let mut counts = self.counts();
         let count = counts.entry(client).or_default();
         if *count >= self.max {
@@ -149,6 +154,10 @@ impl Clients {
     }
 
     fn leave(&self, client: Client) {
+        bast::no_park(|| self.leave_at_once(client));
+    }
+
+    fn leave_at_once(&self, client: Client) {
         let mut counts = self.counts();
         let Entry::Occupied(mut entry) = counts.entry(client) else {
             panic!("admission: a client leaves that was not let in");

@@ -123,6 +123,15 @@ impl Input {
         self.start += count;
     }
 
+    /// Holds this head alone, all of it consumed.
+    pub(crate) fn hold(&mut self, head: &[u8]) {
+        if self.bytes.len() < head.len() {
+            self.bytes.resize(head.len(), 0);
+        }
+        self.bytes[..head.len()].copy_from_slice(head);
+        (self.start, self.end) = (head.len(), head.len());
+    }
+
     /// Appends what `read` puts into the free room, and returns how much that was. The bytes before `keep` stay where
     /// they are; the unread ones may move down to it.
     pub(crate) fn fill(

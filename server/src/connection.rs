@@ -22,6 +22,7 @@ use crate::shared::{Live, Shared};
 use crate::timeout::{Activity, Phase, Registry};
 #[cfg(feature = "tls")]
 use crate::tls;
+use crate::whereabouts::Whereabouts;
 
 /// Serves a connection on the calling green thread. `live` is given up when the socket is closed.
 pub(crate) fn run(peer: SocketAddr, mut live: Live) {
@@ -34,6 +35,9 @@ pub(crate) fn run(peer: SocketAddr, mut live: Live) {
     }
     let _membership = registry.register(&activity);
     registry.ensure_sweeper();
+    if shared.is_stopping() {
+        registry.ensure_haste();
+    }
     match activity.meter() {
         None => converse(&live, &activity, peer),
         Some(meter) => metered(shared, &activity, meter, || converse(&live, &activity, peer)),
@@ -47,20 +51,51 @@ fn converse(live: &Live, activity: &Rc<Activity>, peer: SocketAddr) {
     let wire = Wire::new(Rc::clone(activity)).behind(proxied);
     #[cfg(feature = "tls")]
     if let Some(config) = &shared.tls
-        && !tls::begin(config, &wire, &shared.service, peer)
+        && !tls::begin(config, &wire, &shared.service)
     {
         return;
     }
+    let mut apology = Apology { wire: &wire, is_due: true };
     bast::with_park_hook(&|| wire.flush_before_park(), || serve(&wire, &shared.service, Some(client)));
+    apology.is_due = false;
+}
+
+/// What a client reads whose request was received, and of whose answer nothing was sent when the thread was killed. Without
+/// a body: the request may be a HEAD.
+const KILLED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Content-Length: 0\r\n\
+    Retry-After: 1\r\n\
+    Connection: close\r\n\
+    \r\n";
+
+/// Sends that while the thread unwinds, as far as it can be sent without waiting.
+struct Apology<'w> {
+    wire: &'w Wire,
+    is_due: bool,
+}
+
+impl Drop for Apology<'_> {
+    fn drop(&mut self) {
+        if self.is_due && self.wire.owes_an_answer() {
+            self.wire.send_last_words(KILLED);
+        }
+    }
 }
 
 /// Who is there, and whether they may come in.
 #[inline(never)]
-fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketAddr, Option<Box<Proxied>>)> {
+fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketAddr, Option<Rc<Proxied>>)> {
     let shared = live.shared();
     let proxied = match &shared.proxy_protocol {
         None => None,
         Some(protocol) => {
+            if protocol.trusts(peer.ip()) {
+                activity.enter(Phase::Head);
+                if shared.service.is_in_haste() {
+                    // As for a head: what is there by now is taken, more is not waited for.
+                    activity.expire();
+                }
+            }
             match proxy::receive(protocol, activity, peer, shared.service.limits.head_bytes_max) {
                 Ok(proxied) => proxied,
                 Err(rejected) => {
@@ -82,12 +117,12 @@ fn let_in(live: &Live, activity: &Activity, peer: SocketAddr) -> Option<(SocketA
     {
         return None;
     }
-    Some((client, proxied.map(Box::new)))
+    Some((client, proxied.map(Rc::new)))
 }
 
 #[cold]
 fn reject(activity: &Activity, peer: SocketAddr, rejected: &Rejected) {
-    log::debug!("{peer}: {rejected}");
+    log::debug!("{}: {rejected}", Whereabouts { peer: Some(peer), phase: activity.phase() });
     activity.failed(FaultKind::Proxy, rejected);
 }
 

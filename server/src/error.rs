@@ -242,6 +242,14 @@ mod tests {
     use crate::http1::head::Refusal;
 
     #[test]
+    fn what_an_io_error_carries_counts_as_if_it_stood_alone() {
+        let gone = Error::from(io::Error::from(Gone::Draining));
+        assert_eq!(gone.status(), Status::SERVICE_UNAVAILABLE);
+        assert!(gone.source().is_some_and(<dyn StdError>::is::<Gone>), "so that it is not logged as a fault");
+        assert_eq!(Error::from(io::Error::other("else")).status(), Status::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
     fn a_failed_body_keeps_its_status_through_the_question_mark() {
         let too_large = Refusal { status: Status::CONTENT_TOO_LARGE, reason: "too large" };
         assert_eq!(Error::from(BodyError::refused(too_large)).status(), Status::CONTENT_TOO_LARGE);

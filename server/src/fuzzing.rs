@@ -6,7 +6,8 @@
 use std::net::SocketAddr;
 
 use crate::handler::Handler;
-use crate::http1::serve::{Service, serve};
+use crate::http1::serve::serve;
+use crate::http1::service::Service;
 use crate::http1::wire::Wire;
 use crate::limits::Limits;
 use crate::settings::Settings;

@@ -18,12 +18,15 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 use crate::coding::{Accepted, CODER_STACK_BYTES, Choice, Coding};
+use crate::http1::stream::BodyWriter;
 use crate::middleware::add_vary;
+use crate::presence::{Gone, Presence};
 use crate::request::Request;
 use crate::response::Response;
 
@@ -209,9 +212,86 @@ impl Composer {
     #[must_use]
     pub fn into_response(self, content_type: impl AsRef<str>) -> Response {
         let (is_gzip, varies) = (self.gzip.is_some(), self.varies);
-        let response = Response::bytes(content_type.as_ref().to_owned(), self.finish());
-        let response = if varies { add_vary(response, "Accept-Encoding") } else { response };
-        if is_gzip { response.with_header("Content-Encoding", Coding::Gzip.name()) } else { response }
+        described(Response::bytes(content_type.as_ref().to_owned(), self.finish()), is_gzip, varies)
+    }
+
+    /// A `200 OK` whose body goes on while it is sent: `produce` appends, and [sends](Composing::send) what there is. A client
+    /// can make text of each part at once. One fragment for an event that thousands hear is compressed once:
+    ///
+    /// ```
+    /// use bast::Select;
+    /// use bast::sync::broadcast;
+    /// use bast_server::gzip::{Composer, Fragment};
+    /// use bast_server::{Request, Response};
+    ///
+    /// fn listen(request: &Request, mut said: broadcast::Receiver<Fragment>) -> Response {
+    ///     Composer::for_request(request).into_stream("text/plain", move |stream| {
+    ///         while let Ok(line) = stream.presence().wait(Select::new().broadcast(&mut said, |line| line))? {
+    ///             stream.composer().fragment(&line);
+    ///             stream.send()?;
+    ///         }
+    ///         Ok(())
+    ///     })
+    /// }
+    /// # let _ = listen;
+    /// ```
+    /// Where `produce` returns, the body is ended, and so it is where it returns the error that a [`Presence`] gives it because
+    /// the client is gone or the server shuts down; any other error breaks the connection off.
+    #[must_use]
+    pub fn into_stream(
+        self,
+        content_type: impl AsRef<str>,
+        produce: impl FnOnce(&mut Composing<'_, '_>) -> io::Result<()> + 'static,
+    ) -> Response {
+        let (is_gzip, varies) = (self.gzip.is_some(), self.varies);
+        let response = Response::stream(content_type, move |body| {
+            let mut composing = Composing { composer: self, body };
+            match produce(&mut composing) {
+                Err(error) if !Gone::is_in(&error) => return Err(error),
+                _ => {}
+            }
+            composing.body.write_all(&composing.composer.finish())
+        });
+        described(response, is_gzip, varies)
+    }
+}
+
+/// Says how a body is coded, and whether that was the request's choice.
+fn described(response: Response, is_gzip: bool, varies: bool) -> Response {
+    let response = if varies { add_vary(response, "Accept-Encoding") } else { response };
+    if is_gzip { response.with_header("Content-Encoding", Coding::Gzip.name()) } else { response }
+}
+
+/// A body that is composed while it is sent.
+#[derive(Debug)]
+pub struct Composing<'c, 'w> {
+    composer: Composer,
+    body: &'c mut BodyWriter<'w>,
+}
+
+impl Composing<'_, '_> {
+    /// What the next parts are appended to. They are kept until they are [sent](Composing::send).
+    pub fn composer(&mut self) -> &mut Composer {
+        &mut self.composer
+    }
+
+    /// Sends what was appended.
+    ///
+    /// # Errors
+    /// Those of the connection: to be passed on by `?`.
+    ///
+    /// # Cancellation
+    /// Interruptible while it waits for the client.
+    pub fn send(&mut self) -> io::Result<()> {
+        self.body.write_all(&self.composer.out)?;
+        self.composer.out.clear();
+        self.body.flush()
+    }
+
+    /// The client, as long as it stays: to wait for what comes next.
+    #[must_use]
+    pub fn presence(&self) -> Presence<'_> {
+        Presence::new(self.body.wire())
     }
 }
 
@@ -403,6 +483,40 @@ mod tests {
         let mut body = Composer::gzip();
         body.fragment(&fragment);
         assert_eq!(decode(&body.finish()), noise(3, 100_000));
+    }
+
+    #[test]
+    fn what_is_composed_while_it_is_sent_is_one_member_and_ends_quietly_when_the_client_goes() {
+        use crate::testing::TestClient;
+        /// How a producer ends.
+        type End = fn() -> io::Result<()>;
+        let ends: [(End, bool); 3] = [
+            (|| Ok(()), true),
+            (|| Err(Gone::Draining.into()), true),
+            (|| Err(io::ErrorKind::InvalidData.into()), false),
+        ];
+        for (end, is_whole) in ends {
+            let client = TestClient::new(move |request: &mut Request<'_>| {
+                let mut composer = Composer::for_request(request);
+                composer.literal("begin ");
+                composer.into_stream("text/plain", move |stream| {
+                    for number in 0..3 {
+                        stream.composer().fragment(&Fragment::new("and on ")).literal(format!("{number} "));
+                        stream.send()?;
+                    }
+                    stream.composer().literal("end");
+                    end()
+                })
+            });
+            let text = "begin and on 0 and on 1 and on 2 end";
+            let gzip = client.get("/").header("Accept-Encoding", "gzip").try_send();
+            let plain = client.get("/").try_send();
+            assert_eq!((gzip.is_ok(), plain.is_ok()), (is_whole, is_whole));
+            if let (Ok(gzip), Ok(plain)) = (gzip, plain) {
+                assert_eq!(gzip.header("Content-Encoding"), Some("gzip"));
+                assert_eq!((decode(gzip.body()), plain.text()), (text.as_bytes().to_vec(), text));
+            }
+        }
     }
 
     #[test]

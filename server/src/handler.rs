@@ -35,7 +35,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// This handler inside of a [middleware](crate::middleware), which is given each request and the rest of the way.
     ///
-    /// What is added last is outermost. A panic of the handler passes through every middleware and becomes a 500
+    /// What is added last is outermost: it sees a request first and its response last. What comes back is a handler, and no
+    /// [`Router`](crate::Router) any more, so a router gets its routes before; within another one it is
+    /// [mounted](crate::Router::mount), not nested. [`Router::wrap`](crate::Router::wrap) goes around the routes and gives a
+    /// router.
+    ///
+    /// A panic of the handler passes through every middleware and becomes a 500
     /// outside of them, unless [`CatchPanic`](crate::middleware::CatchPanic) is among them: they see no response and
     /// cannot change that one.
     ///

@@ -66,6 +66,12 @@ const READY_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// How often a server that has taken over tries to take the path, when something is in its way.
 const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often a server tries to let a successor in, when it has no descriptor for it. Less than what that one waits for the
+/// first word.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+const _: () = assert!(ACCEPT_PAUSE.as_secs() < WORD_LIMIT.as_secs());
+
 /// Who else may accept from a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
@@ -316,14 +322,20 @@ impl Offer {
         is_draining: impl Fn() -> bool,
         relieved: impl FnOnce(),
     ) {
+        let mut said = false;
         loop {
             let mut stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    log::error!("no successor can come any more: {error}");
-                    return;
+                    // Descriptors may be short, and a new version may be just what is needed then: it waits in the queue.
+                    if !std::mem::replace(&mut said, true) {
+                        log::error!("no successor can come until this changes: {error}");
+                    }
+                    bast::sleep(ACCEPT_PAUSE);
+                    continue;
                 }
             };
+            said = false;
             let outcome = self.offer(&mut stream, socket, sharing, &is_draining).unwrap_or_else(|error| {
                 log::error!("a successor failed, and this server goes on: {error}");
                 Outcome::Failed

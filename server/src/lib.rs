@@ -20,6 +20,31 @@
 //! A [`Handler`] is a plain function. It runs on the green thread of its connection and may block as it likes: only
 //! that connection waits. [`Limits`] and [`TimeLimits`] are on by default.
 //!
+//! In a closure the type of the parameter has to be written down, as above: every `Fn(&mut Request) -> R` is a handler, but a
+//! handler need not be a function, so that the compiler does not guess. (Without it, it says `type annotations needed`.)
+//!
+//! ```compile_fail,E0282
+//! let app = bast_server::Router::new().get("/", |request| request.path().to_owned());
+//! ```
+//!
+//! # Cargo features
+//! | feature | on by default | what it adds |
+//! |---|---|---|
+//! | `json` | yes | [`Request::json`], [`form`](Request::form), [`query_as`](Request::query_as), [`path_as`](Request::path_as), [`Response::json`]: types of the program's own, by serde |
+//! | `gzip` | yes | `middleware::Compress` and `Decompress` (gzip and deflate), and `gzip`: bodies joined from compressed fragments |
+//! | `websocket` | yes | `websocket`, with compression where `gzip` is on, too, and `client::websocket` |
+//! | `brotli`, `zstd` | no | further codings for `Compress` |
+//! | `tls` | no | `tls`: HTTPS by rustls |
+//! | `http-types` | no | `http_types`: from and to the types of the `http` crate |
+//! | `testing` | no | `testing::TestClient` and `TestServer`; belongs into `[dev-dependencies]` |
+//!
+//! In debug builds the compressors are slow, and want much stack, unless dependencies are optimised:
+//!
+//! ```toml
+//! [profile.dev.package."*"]
+//! opt-level = 2
+//! ```
+//!
 //! # Logging
 //! Everything goes to the [`log`] facade. Install a logger, else the causes of 500s are seen by nobody: clients are
 //! told the status only. With env_logger, say:
@@ -31,6 +56,9 @@
 //!
 //! What the server did wrong, a panic of a handler, and an [`Error`] that is a 5xx are errors there; what happens to it
 //! is info or a warning; what a client did wrong is debug.
+//!
+//! A panic is one line that says where it began. With `RUST_BACKTRACE=1` the stack follows, some forty lines of it;
+//! `RUST_LIB_BACKTRACE=0` beside that keeps it out of the log and leaves std's own message on stderr as it is.
 #![forbid(unsafe_code)]
 
 mod admission;
@@ -63,6 +91,7 @@ pub mod html;
 mod http1;
 #[cfg(feature = "http-types")]
 pub mod http_types;
+mod inflate;
 mod limits;
 mod listener;
 mod load;
@@ -95,6 +124,7 @@ mod transport;
 mod upgrade;
 #[cfg(feature = "websocket")]
 pub mod websocket;
+mod whereabouts;
 
 pub use coding::Coding;
 pub use constant::Constant;

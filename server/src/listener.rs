@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bast::net::TcpStream;
-use bast::{Builder, Label};
+use bast::{Builder, Label, Role};
 
 use crate::admission::Rarely;
 use crate::connection;
@@ -56,6 +56,9 @@ pub(crate) fn accept_all(shared: &Arc<Shared>) {
     }
 }
 
+/// What the threads of connections are.
+static CONNECTION: Role = Role { name: "conn", stack_set_by: "bast_server::Settings::stack_bytes" };
+
 /// Makes a connection's thread, or turns the client away where there is no room for it.
 ///
 /// # Errors
@@ -76,9 +79,9 @@ pub(crate) fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -
     // a core share, and may allocate meanwhile. A handler opts in for what it computes (`bast::alloc::preemptible`).
     let mut builder = Builder::new()
         .prefer(shared.runtime.capability(index))
-        .label(Label::Peer("conn", peer))
+        .label(Label::Role(&CONNECTION, peer))
         .preempt_at_allocation(false);
-    if let Some(bytes) = shared.stack_bytes {
+    if let Some(bytes) = shared.service.stack_bytes {
         builder = builder.stack_size(bytes);
     }
     builder.spawn(move || connection::run(peer, live)).map(drop)

@@ -76,4 +76,13 @@ mod tests {
         table.shift(1, 2);
         assert_eq!((table.least(0), table.total()), (1, 5));
     }
+    #[test]
+    fn no_two_capabilities_count_on_one_cache_line() {
+        let table = LoadTable::new(2);
+        let [own, other] = &*table.live else { panic!("there are two") };
+        for counter in [own, other, &table.total] {
+            assert!((&raw const *counter).addr().is_multiple_of(64));
+        }
+        assert!((&raw const *other).addr() - (&raw const *own).addr() >= 64);
+    }
 }

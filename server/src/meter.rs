@@ -50,6 +50,8 @@ struct Times {
     /// When the current request began.
     request: Cell<Instant>,
     spent: RefCell<[Duration; Step::COUNT]>,
+    /// The pattern of the route that answers the current request.
+    route: Cell<Option<&'static str>>,
     /// The handler has returned: what looks like a handler's time is that of the response.
     answered: Cell<bool>,
     first_byte: Cell<bool>,
@@ -72,6 +74,7 @@ impl Meter {
                 since: Cell::new(now),
                 request: Cell::new(now),
                 spent: RefCell::default(),
+                route: Cell::new(None),
                 answered: Cell::new(false),
                 first_byte: Cell::new(false),
             }
@@ -111,6 +114,7 @@ impl Meter {
             let now = times.turn_to(Step::Parse);
             times.request.set(now);
             times.answered.set(false);
+            times.route.set(None);
             *times.spent.borrow_mut() = Default::default();
             if !times.first_byte.replace(true) {
                 times.recorder.first_byte(now - self.accepted);
@@ -128,13 +132,37 @@ impl Meter {
         }
     }
 
+    /// A router has found the route for the request.
+    pub(crate) fn routes(&self, route: &'static str) {
+        if let Some(times) = &self.times {
+            times.route.set(Some(route));
+        }
+    }
+
     /// There is a response. `method` is `None` where there was no request to speak of.
     pub(crate) fn answers(&self, method: Option<Method<'_>>, status: Status) {
+        self.counts(method, status);
+        self.responds(method);
+    }
+
+    /// Counts a response. One that is written while it is sent is counted when that has ended: until then another may take its place.
+    pub(crate) fn counts(&self, method: Option<Method<'_>>, status: Status) {
         self.requests.set(self.requests.get() + 1);
         if let Some(times) = &self.times {
             times.recorder.answered(method, status);
+        }
+    }
+
+    /// The handler has returned, and the time is that of the response. `handled` is what it was asked for; `None` where there was no
+    /// request to speak of, or the handler's time is not the connection's.
+    pub(crate) fn responds(&self, handled: Option<Method<'_>>) {
+        if let Some(times) = &self.times {
             times.answered.set(true);
             times.turn_to(Step::Respond);
+            if let Some(method) = handled {
+                let time = times.spent.borrow()[Step::Handler as usize];
+                times.recorder.handled(method, times.route.get(), time);
+            }
         }
     }
 
@@ -142,6 +170,10 @@ impl Meter {
     pub(crate) fn ends(&self) {
         if let Some(times) = &self.times {
             let now = times.turn_to(Step::Idle);
+            if !times.answered.get() {
+                // Some bytes, and then an end or nothing more: that is no request.
+                return;
+            }
             times.recorder.served(&times.spent.borrow(), now - times.request.get());
         }
     }

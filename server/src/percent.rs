@@ -32,8 +32,7 @@ fn decode_bytes(text: &[u8], plain: impl Fn(u8) -> u8) -> Option<Cow<'static, st
 
 /// Encodes a key or value of a form (`application/x-www-form-urlencoded` in the URL Standard): what is neither a letter, a digit
 /// nor one of `*-._` is escaped, a space is `+`.
-#[cfg(feature = "testing")]
-pub(crate) fn encode_form(text: &str) -> String {
+fn encode_form(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -41,6 +40,20 @@ pub(crate) fn encode_form(text: &str) -> String {
             b'*' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => encoded.push(byte.into()),
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
+    }
+    encoded
+}
+
+/// Names and values as a form or a query has them: `name=value&name=value`.
+pub(crate) fn encode_pairs<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (K, V)>) -> String {
+    let mut encoded = String::new();
+    for (name, value) in pairs {
+        if !encoded.is_empty() {
+            encoded.push('&');
+        }
+        encoded.push_str(&encode_form(name.as_ref()));
+        encoded.push('=');
+        encoded.push_str(&encode_form(value.as_ref()));
     }
     encoded
 }

@@ -43,6 +43,13 @@ impl fmt::Display for Gone {
 
 impl Error for Gone {}
 
+impl Gone {
+    /// Did whoever waited learn that the client went, or is to go?
+    pub(crate) fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Gone>)
+    }
+}
+
 /// For producers of streamed responses; the kind is `BrokenPipe`.
 impl From<Gone> for io::Error {
     fn from(gone: Gone) -> io::Error {

@@ -65,7 +65,8 @@ impl Refusals {
             drop(kept);
             return drop_input(&stream);
         }
-        kept.young.push(stream);
+        // An allocation may let a neighbour run, which would wait for the lock and never come back here.
+        bast::no_park(|| kept.young.push(stream));
         drop(kept);
         self.watch_kept();
     }

@@ -16,6 +16,9 @@ use crate::http1::body::RequestBody;
 use crate::http1::encode;
 use crate::http1::reader::BodyReader;
 use crate::http1::wire::Wire;
+#[cfg(feature = "gzip")]
+use crate::inflate::Inflated;
+use crate::inflate::{self, Coded};
 use crate::message::{Method, Status, Version, list};
 use crate::pattern::{self, PARAMS_MAX};
 use crate::percent;
@@ -23,6 +26,7 @@ use crate::presence::Presence;
 use crate::proxy::Proxied;
 use crate::response::may_be_set;
 use crate::sent::{Extras, Sent};
+use crate::whereabouts::Whereabouts;
 
 /// A request, while its handler runs.
 pub struct Request<'c> {
@@ -71,6 +75,11 @@ impl<'c> Request<'c> {
         }
     }
 
+    /// The stream that it came by.
+    pub(crate) fn wire(&self) -> &'c Wire {
+        self.wire
+    }
+
     /// The bytes that the spans of the head refer to.
     fn head_bytes(&self) -> &[u8] {
         self.input.since(self.head_at)
@@ -81,6 +90,11 @@ impl<'c> Request<'c> {
     #[must_use]
     pub fn method(&self) -> Method<'_> {
         self.input.head.method(self.head_bytes())
+    }
+
+    /// Is it a HEAD request?
+    pub(crate) fn is_head(&self) -> bool {
+        self.input.head.is_head()
     }
 
     /// The path as it was sent: percent-encoded, without the query. It begins with `/`, except for `OPTIONS *`.
@@ -143,6 +157,11 @@ impl<'c> Request<'c> {
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         *self.peer
+    }
+
+    /// Whose connection it is and what it does: for a log line.
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { peer: self.peer(), phase: self.wire.activity().phase() }
     }
 
     /// How the connection is secured, if it is; see [`tls`](crate::tls). It is put together at each call.
@@ -261,7 +280,11 @@ impl<'c> Request<'c> {
     /// A router has found this route.
     #[inline]
     pub(crate) fn set_route(&mut self, route: &'static str) {
-        self.route = Some(if self.mount.is_empty() { route } else { pattern::joined(self.mount, route) });
+        let route = if self.mount.is_empty() { route } else { pattern::joined(self.mount, route) };
+        self.route = Some(route);
+        if let Some(meter) = self.wire.activity().meter() {
+            meter.routes(route);
+        }
     }
 
     /// The parameters of the route in their order: names, and values as they stand in the path.
@@ -354,12 +377,36 @@ impl<'c> Request<'c> {
         }
     }
 
-    /// The whole body, as far as it was not read yet.
+    /// The whole body, as far as it was not read yet. One that the client has compressed (`Content-Encoding`) is passed on as it
+    /// came, unless `Decompress` of [`middleware`](crate::middleware) is around the handler.
     ///
     /// # Errors
     /// 400 where it is malformed or cut off, 408 where it comes too slowly, 413 where it is beyond
     /// [`Limits::body_bytes_max`](crate::Limits::body_bytes_max).
     pub fn read_body(&mut self) -> Result<Vec<u8>, Error> {
+        #[cfg(feature = "gzip")]
+        if let Some(&Inflated { bytes_max }) = self.extensions().get() {
+            return match Coded::from_fields(self.headers()) {
+                Coded::Otherwise => Err(inflate::unsupported()),
+                coded => inflate::inflate(coded, self.read_raw()?, bytes_max),
+            };
+        }
+        self.read_raw()
+    }
+
+    /// Refuses a body that is not what it says it is, but a coded form of it.
+    ///
+    /// # Errors
+    /// 415.
+    pub(crate) fn refuse_coded(&self) -> Result<(), Error> {
+        #[cfg(feature = "gzip")]
+        if self.extensions().get::<Inflated>().is_some() {
+            return Ok(());
+        }
+        if Coded::from_fields(self.headers()) == Coded::Plain { Ok(()) } else { Err(inflate::unsupported()) }
+    }
+
+    fn read_raw(&mut self) -> Result<Vec<u8>, Error> {
         /// A length is only a promise: so much is reserved for it at once, the rest as it arrives.
         const RESERVED_BYTES_MAX: u64 = 64 << 10;
         let reserve = self.content_length().unwrap_or(0).min(RESERVED_BYTES_MAX);
@@ -371,8 +418,9 @@ impl<'c> Request<'c> {
     /// The whole body as text.
     ///
     /// # Errors
-    /// As [`read_body`](Request::read_body), and 400 where it is not UTF-8.
+    /// As [`read_body`](Request::read_body); 400 where it is not UTF-8, and 415 where it is compressed and nobody undoes that.
     pub fn read_text(&mut self) -> Result<String, Error> {
+        self.refuse_coded()?;
         String::from_utf8(self.read_body()?).map_err(|_| Error::bad_request("request body is not UTF-8"))
     }
 

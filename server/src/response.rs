@@ -119,9 +119,13 @@ impl Response {
     ///
     /// `produce` runs on the connection's thread after the handler has returned, and not at all for a HEAD request.
     /// What it writes is gathered; it is sent when the buffer is full, when it calls
-    /// [`flush`](std::io::Write::flush), and whenever its thread waits for anything. If it returns an error or
-    /// panics, the connection is broken off, so that the client cannot take the part for the whole: without the last chunk,
-    /// short of the length, or by a reset where the end of the connection is the end of the body (HTTP/1.0).
+    /// [`flush`](std::io::Write::flush), and whenever its thread waits for anything.
+    ///
+    /// # Errors and panics of `produce`
+    /// As long as nothing has been sent, what was gathered is dropped, and the error is answered as if the handler had returned it: a
+    /// 500, or the status that [`Error`](crate::Error) has for it. Afterwards the status cannot change any more, and the
+    /// connection is broken off, so that the client cannot take the part for the whole: without the last chunk, short of the
+    /// length, or by a reset where the end of the connection is the end of the body (HTTP/1.0).
     #[must_use]
     pub fn stream(
         content_type: impl AsRef<str>,
@@ -162,7 +166,7 @@ impl Response {
     }
 
     /// The same where the length in bytes is known beforehand. Writing more is an error for the writer, writing less
-    /// breaks the connection off.
+    /// is one of `produce`.
     #[must_use]
     pub fn stream_sized(
         content_type: impl AsRef<str>,
@@ -407,6 +411,12 @@ impl Response {
         self.refused().is_some()
             || ((self.status.is_informational() || self.is_upgrade())
                 && !(self.status == Status::SWITCHING_PROTOCOLS && self.is_upgrade()))
+    }
+
+    /// Is its body written while it is sent? To a HEAD request it has none.
+    #[inline]
+    pub(crate) fn streams_to(&self, head_only: bool) -> bool {
+        matches!(self.body, Body::Stream(_)) && !head_only && self.status.allows_content()
     }
 
     /// Does it leave HTTP?

@@ -14,10 +14,9 @@
 use std::cmp::Reverse;
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::file::Files;
+use crate::file::IntoFiles;
 use crate::handler::Handler;
 use crate::message::{Method, Status};
 use crate::middleware::{Middleware, Shared};
@@ -38,14 +37,16 @@ use crate::response::Response;
 /// text well-formed and knows nothing of that name answers 404 itself ([`Error::not_found`](crate::Error::not_found)).
 ///
 /// # What no route answers
-/// No pattern fits: 404, or the [`fallback`](Router::fallback). The pattern has other methods: 405 with `Allow`, whose
+/// No pattern fits, or one of [`files`](Router::files) and there is no such file: 404, or the
+/// [`fallback`](Router::fallback). The pattern has other methods: 405 with `Allow`, whose
 /// content [`method_not_allowed`](Router::method_not_allowed) may replace. `HEAD` is answered by the `GET` handler
 /// unless it has its own, `OPTIONS` by a 204 with `Allow`.
 ///
 /// # Groups
 /// [`nest`](Router::nest) puts the routes of a router below a prefix, [`mount`](Router::mount) any handler;
 /// [`wrap`](Router::wrap) puts a middleware around the routes that are there so far. A middleware around one route is
-/// [`Handler::with`], and so is one around the whole router, what it does not find included.
+/// [`Handler::with`], and so is one around the whole router, what it does not find included; that comes last, since what it
+/// gives is a handler and no router any more.
 ///
 /// ```
 /// use bast_server::middleware::BearerAuth;
@@ -110,6 +111,10 @@ enum Kind {
     WithParams,
     /// A handler with all paths below this prefix, and the prefix itself.
     Mount {
+        prefix: &'static str,
+    },
+    /// The same with files: where none is found, no route has answered.
+    Files {
         prefix: &'static str,
     },
 }
@@ -192,18 +197,33 @@ impl Router {
         self
     }
 
-    /// Answers `GET` and `HEAD` of all paths below `prefix` that no other route answers, by the files below the
-    /// directory `root`: [`mount`](Router::mount) of [`Files`], which see for what is served.
+    /// Answers `GET` and `HEAD` of all paths below `prefix` that no other route answers, by the files below a directory: given by
+    /// its path, or as [`Files`](crate::file::Files) that were set up; see there for what is served. A file that is not there is a 404, or the
+    /// [`fallback`](Router::fallback); with [`Files::single_page`](crate::file::Files::single_page), paths that are no file's get the index.
     ///
     /// A directory that cannot be opened is an error of [`Server::serve`](crate::Server::serve).
     ///
+    /// ```
+    /// use bast_server::file::Files;
+    /// use bast_server::{Request, Response, Router, Status};
+    /// # fn main() -> std::io::Result<()> {
+    /// let app = Router::new()
+    ///     .get("/time", |_: &mut Request| "now")
+    ///     .files("/static", Files::open(".")?.precompressed())
+    ///     .files("/", ".")
+    ///     .fallback(|_: &mut Request| Response::html("<h1>Not here</h1>").with_status(Status::NOT_FOUND));
+    /// # let _ = app;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
-    /// As [`route`](Router::route).
+    /// As [`route`](Router::route), and if the prefix has parameters.
     #[must_use]
     #[track_caller]
-    pub fn files(mut self, prefix: &str, root: impl AsRef<Path>) -> Router {
-        match Files::open(root) {
-            Ok(files) => self.mount(prefix, files),
+    pub fn files(mut self, prefix: &str, files: impl IntoFiles) -> Router {
+        match files.into_files() {
+            Ok(files) => self.mount_as(prefix, Arc::new(files), |prefix| Kind::Files { prefix }),
             Err(error) => {
                 self.fault.get_or_insert(error);
                 self
@@ -230,10 +250,8 @@ impl Router {
         for route in router.endpoints.into_iter().flat_map(|endpoint| endpoint.routes) {
             let pattern = pattern::intern(&pattern::join(prefix, route.pattern));
             let kind = match route.kind {
-                Kind::Mount { prefix: inner } => {
-                    check_mount(prefix);
-                    Kind::Mount { prefix: pattern::intern(&pattern::join(prefix, inner)) }
-                }
+                Kind::Mount { prefix: inner } => Kind::Mount { prefix: nested_mount(prefix, inner) },
+                Kind::Files { prefix: inner } => Kind::Files { prefix: nested_mount(prefix, inner) },
                 Kind::Plain | Kind::WithParams => kind_of(pattern),
             };
             self.insert_route(Route { pattern, kind, ..route });
@@ -275,12 +293,17 @@ impl Router {
     /// As [`route`](Router::route), and if the prefix has parameters.
     #[must_use]
     #[track_caller]
-    pub fn mount(mut self, prefix: &str, handler: impl Handler) -> Router {
+    pub fn mount(self, prefix: &str, handler: impl Handler) -> Router {
+        self.mount_as(prefix, Arc::new(handler), |prefix| Kind::Mount { prefix })
+    }
+
+    #[track_caller]
+    fn mount_as(mut self, prefix: &str, handler: Arc<dyn Handler>, kind: fn(&'static str) -> Kind) -> Router {
         check_prefix(prefix);
         check_mount(prefix);
         let prefix = pattern::intern(prefix.trim_end_matches('/'));
         let below = pattern::intern(&format!("{prefix}/{{...}}"));
-        let (handler, kind): (Arc<dyn Handler>, _) = (Arc::new(handler), Kind::Mount { prefix });
+        let kind = kind(prefix);
         if !prefix.is_empty() {
             let handler = Arc::clone(&handler);
             self.insert_route(Route { method: None, handler, pattern: prefix, kind });
@@ -301,8 +324,8 @@ impl Router {
         self
     }
 
-    /// Answers where no pattern fits, in place of the 404; the status is the handler's own affair. That of a nested router is for
-    /// the paths below its prefix; else that of the outer one counts.
+    /// Answers where no pattern fits, and where [`files`](Router::files) have no such file, in place of the 404; the status is the handler's own affair. That of a nested router is for
+    /// the paths below its prefix, and comes before files of a shorter one; else that of the outer one counts.
     ///
     /// ```
     /// use bast_server::{Request, Response, Router, Status};
@@ -404,6 +427,13 @@ fn check_mount(prefix: &str) {
     assert!(!prefix.contains('{'), "mount {prefix:?} has a parameter");
 }
 
+/// The prefix of a mount in a router that is nested.
+#[track_caller]
+fn nested_mount(prefix: &str, inner: &str) -> &'static str {
+    check_mount(prefix);
+    pattern::intern(&pattern::join(prefix, inner))
+}
+
 /// A route's handler, inside of a middleware.
 struct Inner(Arc<dyn Handler>);
 
@@ -428,9 +458,9 @@ impl Handler for Router {
             request.set_route(route.pattern);
             return match route.kind {
                 Kind::Plain | Kind::WithParams => route.handler.handle(request),
-                Kind::Mount { .. } => {
+                Kind::Mount { prefix } | Kind::Files { prefix } => {
                     let end = request.path_bytes().len();
-                    route.handle_mounted(request, end)
+                    self.handle_mounted(route, prefix, request, end)
                 }
             };
         }
@@ -476,12 +506,34 @@ impl Router {
                 request.set_params(values);
                 route.handler.handle(request)
             }
-            Kind::Mount { .. } => {
+            Kind::Mount { prefix } | Kind::Files { prefix } => {
                 // The slash that begins what is left belongs to it.
                 let end = if route.is_rest() { at.max(values[0].0 as usize - 1) } else { end };
-                route.handle_mounted(request, end)
+                self.handle_mounted(route, prefix, request, end)
             }
         }
+    }
+
+    /// Runs the handler of a mount whose prefix ends at `end` of the path.
+    fn handle_mounted(
+        &self,
+        route: &Route,
+        prefix: &'static str,
+        request: &mut Request<'_>,
+        end: usize,
+    ) -> Response {
+        let fallback = match route.kind {
+            Kind::Files { .. } => self.find_fallback(When::NoPattern, request),
+            Kind::Plain | Kind::WithParams | Kind::Mount { .. } => None,
+        };
+        let Some(fallback) = fallback else {
+            return request.within_mount(prefix, end, |request| route.handler.handle(request));
+        };
+        if depth(fallback.prefix) > depth(prefix) {
+            return fallback.handler.handle(request);
+        }
+        let response = request.within_mount(prefix, end, |request| route.handler.handle(request));
+        if response.status() == Status::NOT_FOUND { fallback.handler.handle(request) } else { response }
     }
 
     #[cold]
@@ -491,7 +543,7 @@ impl Router {
             return Response::new(Status::NO_CONTENT);
         }
         match self.find_fallback(When::NoPattern, request) {
-            Some(handler) => handler.handle(request),
+            Some(fallback) => fallback.handler.handle(request),
             None => Response::text("404 Not Found\n").with_status(Status::NOT_FOUND),
         }
     }
@@ -502,7 +554,7 @@ impl Router {
             Response::new(Status::NO_CONTENT)
         } else {
             match self.find_fallback(When::OtherMethod, request) {
-                Some(handler) => handler.handle(request),
+                Some(fallback) => fallback.handler.handle(request),
                 None => Response::text("405 Method Not Allowed\n"),
             }
             .with_status(Status::METHOD_NOT_ALLOWED)
@@ -511,11 +563,15 @@ impl Router {
     }
 
     /// What answers in place of a route: that of the longest prefix.
-    fn find_fallback(&self, when: When, request: &Request<'_>) -> Option<&Arc<dyn Handler>> {
+    fn find_fallback(&self, when: When, request: &Request<'_>) -> Option<&Fallback> {
         let path = request.subpath();
-        let fits = |fallback: &&Fallback| fallback.when == when && is_below(path, fallback.prefix);
-        self.fallbacks.iter().find(fits).map(|fallback| &fallback.handler)
+        self.fallbacks.iter().find(|fallback| fallback.when == when && is_below(path, fallback.prefix))
     }
+}
+
+/// How many segments a prefix has, more or less: only for comparisons.
+fn depth(prefix: &str) -> usize {
+    prefix.split('/').count()
 }
 
 /// Does the path begin with the segments of this prefix?
@@ -600,12 +656,6 @@ fn range(from: usize, to: usize) -> (u32, u32) {
 }
 
 impl Route {
-    /// Runs the handler of a mount whose prefix ends at `end` of the path.
-    fn handle_mounted(&self, request: &mut Request<'_>, end: usize) -> Response {
-        let Kind::Mount { prefix } = self.kind else { unreachable!("router: a route that is no mount") };
-        request.within_mount(prefix, end, |request| self.handler.handle(request))
-    }
-
     fn is_rest(&self) -> bool {
         self.pattern.ends_with("...}")
     }

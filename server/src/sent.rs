@@ -33,7 +33,7 @@ pub(crate) struct Outcome {
 
 impl Sent<'_> {
     /// The status that was sent: the server's own 500 where the handler panicked. `None` where there is no response,
-    /// because the thread of the connection was killed.
+    /// because the thread of the connection was killed: its client is sent a bare 503 behind that, if it can be.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
         self.outcome.status
@@ -156,7 +156,14 @@ mod tests {
             .get("/broken", |_: &mut Request<'_>| {
                 Response::stream("a/b", |body| {
                     body.write_all(b"12345")?;
+                    body.flush()?;
                     Err(std::io::Error::other("no more"))
+                })
+            })
+            .get("/replaced", |_: &mut Request<'_>| {
+                Response::stream("a/b", |body| {
+                    body.write_all(b"12345")?;
+                    Err(std::io::Error::other("nothing was sent"))
                 })
             })
             .get("/panic", |_: &mut Request<'_>| -> Response { panic!("a handler that fails") });
@@ -167,6 +174,7 @@ mod tests {
             ("HEAD", "/bytes/5", (Some(200), 0, true, Some("/bytes/{n}"))),
             ("GET", "/stream", (Some(200), 5, true, Some("/stream"))),
             ("GET", "/broken", (Some(200), 5, false, Some("/broken"))),
+            ("GET", "/replaced", (Some(500), 26, true, Some("/replaced"))),
             ("GET", "/panic", (Some(500), 26, true, Some("/panic"))),
             ("GET", "/nothing", (Some(404), 14, true, None)),
         ] {

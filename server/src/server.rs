@@ -18,12 +18,12 @@ use crate::admission::Admission;
 use crate::class::is_field_value;
 use crate::handler::Handler;
 use crate::handover::{self, Lent, Offer, Predecessor, Relieved, Sharing};
-use crate::http1::serve::Service;
+use crate::http1::service::Service;
 use crate::listener;
 use crate::load::LoadTable;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::shutdown::{Event, PATIENCE, Shutdown};
+use crate::shutdown::{Event, PATIENCE, Shutdown, is_repeat};
 use crate::timeout::{Patience, Registry};
 
 /// An HTTP server, bound to its address and not serving yet.
@@ -56,9 +56,23 @@ impl Server {
     /// Binds to an address. Connections wait in the kernel's queue until the server serves.
     ///
     /// # Errors
-    /// Those of resolving the address and of socket(2), bind(2) and listen(2).
+    /// Those of resolving the address and of socket(2), bind(2) and listen(2). The latter name the address and keep the
+    /// kind; [`source`](std::error::Error::source) has the error itself, with its number.
+    ///
+    /// ```
+    /// use bast_server::Server;
+    /// let first = Server::bind("127.0.0.1:0")?;
+    /// let error = Server::bind(first.local_addr()?).unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    /// let address = first.local_addr()?;
+    /// assert_eq!(error.to_string(), format!("cannot listen on {address}: Address already in use (os error 98)"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Server> {
-        let server = Server::from_listener(TcpListener::bind(address)?)?;
+        let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+        let listener =
+            TcpListener::bind(&*addresses).map_err(|error| CannotListen::explain(addresses, error))?;
+        let server = Server::from_listener(listener)?;
         Ok(Server { sharing: Sharing::Sole, ..server })
     }
 
@@ -192,8 +206,9 @@ impl Server {
 
     /// Serves until it is shut down, and returns after a graceful drain: no new connections, idle ones closed at once,
     /// every request whose head had arrived answered, as long as that takes no longer than
-    /// [`Settings::drain_deadline`]. What is left then, or at the second call or signal, is killed; the server has ended
-    /// as it was told to, so that this is `Ok` too, and a warning in the log.
+    /// [`Settings::drain_deadline`]. What is left then, or at the second call or [signal](ServerHandle), is killed, and answered by a
+    /// 503 where nothing of its answer was sent; the server has ended as it was told to, so that this is `Ok` too, and a warning in
+    /// the log.
     ///
     /// On a plain OS thread this makes a runtime and ends it again. On a green thread it serves with all capabilities
     /// of its runtime.
@@ -235,7 +250,6 @@ impl Server {
             listener,
             service: Service::new(handler, &settings),
             time_limits: settings.time_limits,
-            stack_bytes: settings.stack_bytes,
             #[cfg(feature = "tls")]
             tls: self.tls,
             proxy_protocol: settings.proxy_protocol,
@@ -276,33 +290,73 @@ impl fmt::Debug for Server {
     }
 }
 
+/// An error of bind(2) and its likes, which does not say itself what it is about.
+struct CannotListen {
+    addresses: Vec<SocketAddr>,
+    source: io::Error,
+}
+
+impl CannotListen {
+    fn explain(addresses: Vec<SocketAddr>, source: io::Error) -> io::Error {
+        io::Error::new(source.kind(), CannotListen { addresses, source })
+    }
+}
+
+impl fmt::Display for CannotListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot listen on ")?;
+        for (index, address) in self.addresses.iter().enumerate() {
+            write!(f, "{}{address}", if index > 0 { " or " } else { "" })?;
+        }
+        // Most programs print an error without its causes, and this one is worth nothing without.
+        write!(f, ": {}", self.source)
+    }
+}
+
+impl fmt::Debug for CannotListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for CannotListen {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
 /// Shuts a server down, from any thread.
 ///
 /// # Signals of the program's own
-/// The server reacts to SIGINT and SIGTERM, unless [`Settings::handle_signals`] is off. One thread receives what others
+/// The server reacts to SIGINT and SIGTERM, unless [`Settings::handle_signals`] is off. The same signal again within 100 ms
+/// of the one before is taken for the same wish: some supervisors send two, one to the process and one to its group. One thread receives what others
 /// the program wants, and does what they mean; all capabilities see it, as they share the program's memory:
 ///
 /// ```no_run
 /// use bast::signal::{Signal, Signals};
-/// use bast_server::{Request, Server};
+/// use bast_server::middleware::{AccessLog, LogFile};
+/// use bast_server::{Handler, Request, Server};
 /// use std::sync::RwLock;
 ///
 /// static GREETING: RwLock<String> = RwLock::new(String::new());
 ///
 /// # fn main() -> std::io::Result<()> {
+/// let log_file = LogFile::open("access.log")?;
+/// let app = (|_: &mut Request| GREETING.read().unwrap().clone()).with(AccessLog::combined(log_file.clone()));
 /// let server = Server::bind("127.0.0.1:8080")?;
 /// let handle = server.handle();
-/// let signals = Signals::new([Signal::HangUp, Signal::User1])?;
+/// let signals = Signals::new([Signal::HangUp, Signal::User1, Signal::User2])?;
 /// bast::run(move || {
 ///     bast::spawn(move || {
 ///         for signal in &signals {
 ///             match signal {
 ///                 Signal::HangUp => *GREETING.write().unwrap() = std::fs::read_to_string("greeting").unwrap(),
+///                 Signal::User1 => log_file.reopen(), // logrotate has moved it away
 ///                 _ => handle.shutdown(),
 ///             }
 ///         }
 ///     });
-///     server.serve(|_: &mut Request| GREETING.read().unwrap().clone())
+///     server.serve(app)
 /// })
 /// # }
 /// ```
@@ -314,7 +368,8 @@ pub struct ServerHandle {
 impl ServerHandle {
     /// Begins a graceful shutdown, as the first SIGTERM does. The second call, like the second signal, ends it at once
     /// by killing what is left: handlers unwind at their next blocking call or [`bast::yield_point`]; one that only computes
-    /// is given up after a few seconds, and named in the log. Returns at once; `serve` returns when it is done.
+    /// is given up after a few seconds, and named in the log, unless it keeps the very core on which `serve` waits, which then hears
+    /// nothing before it ends. Returns at once; `serve` returns when it is done.
     pub fn shutdown(&self) {
         self.shutdown.send(Event::Stop);
     }
@@ -325,7 +380,14 @@ fn watch_signals(shared: &Shared) -> io::Result<Thread> {
     let signals = Signals::new([Signal::Interrupt, Signal::Terminate])?;
     let shutdown = Arc::clone(&shared.shutdown);
     let watcher = Builder::new().name("signals").spawn(move || {
+        let mut before = None;
         while let Ok(signal) = signals.wait() {
+            let now = Instant::now();
+            if is_repeat(before, signal, now) {
+                log::info!("received {signal:?} again, at once: taken for one");
+                continue;
+            }
+            before = Some((signal, now));
             log::info!("received {signal:?}");
             shutdown.send(Event::Stop);
         }
@@ -437,7 +499,11 @@ impl Running {
         if self.wait_for_the_last(events, deadline) {
             return;
         }
-        log::warn!("killing {} connections", shared.load.total());
+        match shared.load.total() {
+            // The last one has ended just now.
+            0 => return,
+            left => log::warn!("killing {left} connections"),
+        }
         on_each_capability(&shared, Registry::kill_all);
         if !self.wait_for_the_last(events, KILL_GRACE) {
             log::error!("{} connections do not end", shared.load.total());
@@ -534,7 +600,15 @@ fn accept_the_rest(shared: &Arc<Shared>) {
 /// No queue of connections is longer than the backlog that the runtime asks for.
 const QUEUE_MAX: usize = 4096;
 
-/// Does something to the connections of each capability, on the capability itself, and waits until it is done.
+/// How long capabilities may take to hear what they are told. One of which a handler keeps the core hears nothing before that ends: the
+/// drain, its deadline and the second signal do not wait for it.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Time enough for one that has heard already to say so, where another has used all the time up.
+const SAID_WITHIN: Duration = Duration::from_millis(10);
+
+/// Does something to the connections of each capability, on the capability itself, and waits until it is done, or until it is
+/// clear that it cannot be done now. It is done later then.
 fn on_each_capability(shared: &Shared, action: fn(&Registry)) {
     let spawned: Vec<io::Result<JoinHandle<()>>> = (0..shared.runtime.capabilities())
         .map(|index| {
@@ -543,14 +617,23 @@ fn on_each_capability(shared: &Shared, action: fn(&Registry)) {
                 .on(shared.runtime.capability(index))
                 // The connections are borrowed meanwhile.
                 .preempt_at_allocation(false)
-                .spawn(move || action(&Registry::of(id, limits)))
+                .spawn(move || {
+                    let registry = Registry::of(id, limits);
+                    action(&registry);
+                    registry.ensure_haste();
+                })
         })
         .collect();
-    for thread in spawned {
-        match thread.map(JoinHandle::join) {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => log::error!("a capability could not be told to shut down: it panicked"),
-            Err(error) => log::error!("a capability could not be told to shut down: {error}"),
+    let begun = Instant::now();
+    for (index, thread) in spawned.into_iter().enumerate() {
+        let left = HEARD_WITHIN.saturating_sub(begun.elapsed()).max(SAID_WITHIN);
+        match thread.map(|thread| bast::timeout(left, || thread.join())) {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(_))) => log::error!("capability {index} could not be told to shut down: it panicked"),
+            Ok(Err(_elapsed)) => log::error!(
+                "capability {index} does not hear that the server shuts down: a handler keeps its core"
+            ),
+            Err(error) => log::error!("capability {index} could not be told to shut down: {error}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::hooks::Hooks;
@@ -34,6 +35,18 @@ pub struct Settings {
     pub limits: Limits,
     /// How long a client may take; the defaults are at the fields of [`TimeLimits`].
     pub time_limits: TimeLimits,
+    /// How many requests that a client has sent ahead on one connection (pipelined) may be handled at the same time. `None`, the
+    /// default, is one after the other, as is right for nearly all servers: browsers do not pipeline.
+    ///
+    /// With a number, requests that have arrived together are handled by threads of their own, so many at a time, and the answers
+    /// are sent in the order of the requests: all of them take as long as the slowest, and not as their sum. That goes for requests
+    /// with a safe method (GET, HEAD, OPTIONS, TRACE; RFC 9112 §9.3.2) and without a body only. Any other waits for those
+    /// before it, and those behind it wait for it.
+    ///
+    /// What must be sent before its turn is held, up to 16 KiB of a stream for each request; whoever writes more, or flushes, waits for
+    /// its turn. A handler that sees several requests of a connection at the same time must be right for that, and its work is in
+    /// vain where the connection ends before its turn: its thread is killed then.
+    pub pipelined_requests_parallel: Option<NonZeroUsize>,
     /// How long a shutdown waits for requests that were received, before it kills them: 30 s by default.
     pub drain_deadline: Duration,
     /// The value of the `Server` field, `bast` by default; an empty one leaves it out.
@@ -98,6 +111,7 @@ impl Default for Settings {
             stack_bytes: None,
             limits: Limits::default(),
             time_limits: TimeLimits::default(),
+            pipelined_requests_parallel: None,
             drain_deadline: Duration::from_secs(30),
             server_name: "bast",
             handle_signals: true,

@@ -13,7 +13,7 @@ use bast::net::{TcpListener, TcpStream};
 
 use crate::admission::{Admission, Client, NoRoom};
 use crate::hooks::Hooks;
-use crate::http1::serve::Service;
+use crate::http1::service::Service;
 use crate::load::LoadTable;
 use crate::meter::Meter;
 use crate::metrics::{Reason, Recorder, ServerCells};
@@ -31,8 +31,6 @@ pub(crate) struct Shared {
     pub(crate) listener: TcpListener,
     pub(crate) service: Service,
     pub(crate) time_limits: TimeLimits,
-    /// What a connection's thread is given; `None` is the runtime's.
-    pub(crate) stack_bytes: Option<usize>,
     /// How to speak TLS, where that is to be spoken.
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,

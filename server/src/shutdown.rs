@@ -22,8 +22,9 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bast::signal::Signal;
 use bast::sync::{Receiver, Sender, unbounded};
 
 use crate::load::LoadTable;
@@ -42,6 +43,15 @@ pub(crate) enum Event {
 /// How long a client that connected before a hand-over may take to send its first request: time enough for a lost segment to
 /// be sent again, twice (RFC 6298 §2: after one second, then two).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Two signals of one wish are not further apart than this: timeout(1) sends one to its child and one to the group within
+/// a microsecond, and a busy machine may let time pass between them. No human presses Ctrl-C twice within it.
+const REPEAT_MAX: Duration = Duration::from_millis(100);
+
+/// Is this signal the same wish as the one that was heeded before?
+pub(crate) fn is_repeat(before: Option<(Signal, Instant)>, signal: Signal, now: Instant) -> bool {
+    before.is_some_and(|(known, at)| known == signal && now.saturating_duration_since(at) < REPEAT_MAX)
+}
 
 /// The connections' side of the shutdown.
 #[derive(Debug)]
@@ -92,6 +102,17 @@ mod tests {
         load.remove(1);
         shutdown.connection_ended(&load);
         assert!(matches!(events.try_recv(), Ok(Event::Gone)));
+    }
+
+    #[test]
+    fn a_signal_that_is_sent_twice_at_once_is_one_wish() {
+        let at = Instant::now();
+        let first = Some((Signal::Terminate, at));
+        assert!(!is_repeat(None, Signal::Terminate, at));
+        assert!(is_repeat(first, Signal::Terminate, at));
+        assert!(is_repeat(first, Signal::Terminate, at + Duration::from_millis(99)));
+        assert!(!is_repeat(first, Signal::Terminate, at + REPEAT_MAX), "somebody has become impatient");
+        assert!(!is_repeat(first, Signal::Interrupt, at), "another signal is another wish");
     }
 
     #[test]

@@ -28,7 +28,6 @@
 //! What is sent can never be taken for more than it is: data is sent line by line, and no other value may have a line end.
 #![forbid(unsafe_code)]
 
-use std::error::Error;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -51,17 +50,12 @@ impl Response {
             let ended = produce(&mut EventWriter { body });
             match ended {
                 // What the connection has left to send will fail, or be the end of the body.
-                Err(error) if is_gone(&error) || body.wire().has_failed() => Ok(()),
+                Err(error) if Gone::is_in(&error) || body.wire().has_failed() => Ok(()),
                 ended => ended,
             }
         });
         stream.with_header("Cache-Control", "no-cache")
     }
-}
-
-/// Did whoever waited learn that the client went, or is to go?
-fn is_gone(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Gone>)
 }
 
 impl Request<'_> {
@@ -260,9 +254,9 @@ mod tests {
 
     #[test]
     fn only_what_a_wait_for_the_client_says_is_a_departure_by_itself() {
-        assert!(is_gone(&Gone::Client.into()));
-        assert!(is_gone(&Gone::Draining.into()));
-        assert!(!is_gone(&io::ErrorKind::BrokenPipe.into()));
-        assert!(!is_gone(&io::Error::other("the database is gone")));
+        assert!(Gone::is_in(&Gone::Client.into()));
+        assert!(Gone::is_in(&Gone::Draining.into()));
+        assert!(!Gone::is_in(&io::ErrorKind::BrokenPipe.into()));
+        assert!(!Gone::is_in(&io::Error::other("the database is gone")));
     }
 }

@@ -29,11 +29,14 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use bast::Builder;
 
 use crate::hooks::FaultKind;
 use crate::meter::Meter;
 use crate::transport::Transport;
+use crate::whereabouts::Whereabouts;
 
 /// How long each phase of a connection may last, and how slow a client may be.
 ///
@@ -94,7 +97,8 @@ pub struct TimeLimits {
     /// It is by the clock: what the handler waits for its client counts as well. Streams without an end (events) need it to
     /// be off; then limit the others one by one. A connection that was [upgraded](crate::Response::upgrade) is not under it.
     pub handler: Option<Duration>,
-    /// For the client to close after a response that ends the connection: 5 s by default.
+    /// For the client to close after a response that ends the connection: 5 s by default. While the server drains it is half a second to
+    /// a second, unless this is less.
     pub linger: Duration,
 }
 
@@ -230,10 +234,12 @@ pub(crate) struct Activity {
     write_pace: Pace,
     /// So much of what was sent has been acknowledged for certain.
     delivered: Cell<u64>,
-    /// When the handler that runs must have ended, if there is such a limit.
-    handler_deadline: Cell<Option<Instant>>,
     /// The server is shutting down; a stream that has left HTTP has no other way to know.
     draining: Cell<bool>,
+    /// Another protocol has the stream: what it lingers for is its own business.
+    has_left_http: Cell<bool>,
+    /// A drain has found it in a lingering close.
+    found_lingering: Cell<bool>,
     /// Where the registry keeps this; meaningless while not registered.
     index: Cell<usize>,
     transport: Transport,
@@ -256,8 +262,9 @@ impl Activity {
             body_pace: Pace::default(),
             write_pace: Pace::default(),
             delivered: Cell::new(0),
-            handler_deadline: Cell::new(None),
             draining: Cell::new(false),
+            has_left_http: Cell::new(false),
+            found_lingering: Cell::new(false),
             index: Cell::new(usize::MAX),
             transport,
             thread,
@@ -302,6 +309,12 @@ impl Activity {
         self.phase.get()
     }
 
+    /// Who is at the other end of the socket, and what the connection does: for a log line.
+    #[cold]
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { peer: self.transport.peer(), phase: self.phase.get() }
+    }
+
     /// Enters a phase with its whole limit before it.
     #[inline]
     pub(crate) fn enter(&self, phase: Phase) {
@@ -335,15 +348,6 @@ impl Activity {
         self.requests.get()
     }
 
-    /// When the present handler must have ended.
-    pub(crate) fn handler_deadline(&self) -> Option<Instant> {
-        self.handler_deadline.get()
-    }
-
-    pub(crate) fn set_handler_deadline(&self, deadline: Option<Instant>) {
-        self.handler_deadline.set(deadline);
-    }
-
     /// Notes that so many bytes arrived.
     ///
     /// # Errors
@@ -373,11 +377,6 @@ impl Activity {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
-    }
-
-    /// How many bytes were written so far.
-    pub(crate) fn sent_bytes(&self) -> u64 {
-        self.sent.get()
     }
 
     /// Was the limit of the current phase exceeded?
@@ -410,6 +409,22 @@ impl Activity {
             _ => false,
         };
         if is_over {
+            self.expire();
+        }
+    }
+
+    /// Another protocol has the stream from now on, or no longer.
+    pub(crate) fn set_left_http(&self, has_left: bool) {
+        self.has_left_http.set(has_left);
+    }
+
+    /// A look during a drain. Ends a lingering close at the second one.
+    fn hasten(&self) {
+        if self.phase() == Phase::Linger
+            && !self.has_left_http.get()
+            && self.found_lingering.replace(true)
+            && !self.is_expired()
+        {
             self.expire();
         }
     }
@@ -596,10 +611,15 @@ impl Overdue {
         if !still_waits {
             return;
         }
+        // The phase is that of the sweep: what the end of the wait leads to is not what was waited for.
+        let of = log::log_enabled!(log::Level::Debug)
+            .then(|| Whereabouts { phase: self.phase, ..activity.whereabouts() });
         activity.expire_as(self.why);
         drop(activity);
         let what = if self.why == Expiry::Slow { "client too slow" } else { "connection quiet for too long" };
-        log::debug!("{what} in phase {:?}", self.phase);
+        if let Some(of) = of {
+            log::debug!("{what}: {of}");
+        }
     }
 }
 
@@ -621,7 +641,13 @@ pub(crate) struct Registry {
     sweeping: Cell<bool>,
     /// How many sweeps there were.
     sweeps: Cell<u32>,
+    /// There is a thread that ends lingering closes.
+    hastening: Cell<bool>,
 }
+
+/// How often a drain looks for lingering closes, each of which it gives once to twice as long: what a client takes to read the last
+/// answer. The limit for them is generous while the server has nothing else to wait for; here all of its end waits.
+const HASTE: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// The registries of this capability, by server. Connections and sweepers keep them alive.
@@ -643,13 +669,14 @@ impl Registry {
         })
     }
 
-    fn new(limits: TimeLimits) -> Rc<Registry> {
+    pub(crate) fn new(limits: TimeLimits) -> Rc<Registry> {
         Rc::new(Registry {
             limits,
             period: limits.period(),
             members: RefCell::default(),
             sweeping: Cell::new(false),
             sweeps: Cell::new(0),
+            hastening: Cell::new(false),
         })
     }
 
@@ -668,7 +695,7 @@ impl Registry {
         }
         let registry = Rc::clone(self);
         // A switch at an allocation could come where the members are borrowed.
-        let sweeper = bast::Builder::new().label("timeout sweep").preempt_at_allocation(false);
+        let sweeper = Builder::new().label("timeout sweep").preempt_at_allocation(false);
         let spawned = sweeper.spawn_local(move || {
             let _sweeping = Sweeping(&registry.sweeping);
             while !registry.members.borrow().is_empty() {
@@ -687,6 +714,31 @@ impl Registry {
             log::error!("no thread for the timeouts of this capability: {error}");
             self.sweeping.set(false);
         }
+    }
+
+    /// Starts what ends lingering closes during a drain, if it is not there. Call it on a green thread.
+    #[cold]
+    pub(crate) fn ensure_haste(self: &Rc<Registry>) {
+        if self.members.borrow().is_empty() || self.hastening.replace(true) {
+            return;
+        }
+        let registry = Rc::clone(self);
+        let spawned = Builder::new().label("drain").preempt_at_allocation(false).spawn_local(move || {
+            let _hastening = Sweeping(&registry.hastening);
+            while !registry.members.borrow().is_empty() {
+                bast::sleep(HASTE);
+                registry.hasten();
+            }
+        });
+        if let Err(error) = spawned {
+            log::error!("lingering closes have all of their time in this drain: {error}");
+            self.hastening.set(false);
+        }
+    }
+
+    /// A look of a drain at its connections.
+    fn hasten(&self) {
+        self.members.borrow().iter().for_each(|activity| activity.hasten());
     }
 
     /// One sweep: expires who has been quiet for longer than the phase allows, and whose client is too slow.
@@ -1036,6 +1088,23 @@ mod tests {
         for ((twin, ..), (phase, expires, _)) in members.iter().zip(table) {
             assert_eq!(twin.is_expired(), expires, "{phase:?}");
         }
+    }
+
+    #[test]
+    fn a_drain_ends_lingering_closes_at_its_second_look_and_nothing_else() {
+        let registry = registry();
+        let members = Phase::ALL.map(|phase| (phase, member(&registry)));
+        members.iter().for_each(|(phase, (_, activity, _))| activity.enter(*phase));
+        let (farewell, left_http, _membership) = member(&registry);
+        left_http.set_left_http(true);
+        left_http.enter(Phase::Linger);
+        registry.hasten();
+        assert!(members.iter().all(|(_, (twin, ..))| !twin.is_expired()), "it may have begun just now");
+        registry.hasten();
+        for (phase, (twin, ..)) in &members {
+            assert_eq!(twin.is_expired(), *phase == Phase::Linger, "{phase:?}");
+        }
+        assert!(!farewell.is_expired(), "another protocol says farewell in its own time");
     }
 
     #[test]

@@ -33,7 +33,6 @@
 //!   [`TimeLimits::body`](crate::TimeLimits::body).
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use rustls;
@@ -44,7 +43,8 @@ use rustls::ServerConfig;
 
 use crate::hooks::FaultKind;
 use crate::http1::head::bad;
-use crate::http1::serve::{Service, turn_away};
+use crate::http1::serve::turn_away;
+use crate::http1::service::Service;
 use crate::http1::wire::Wire;
 use crate::timeout::Phase;
 use crate::transport::Transport;
@@ -66,7 +66,7 @@ pub(crate) fn prepare(mut config: Arc<ServerConfig>) -> Arc<ServerConfig> {
 
 /// Begins a connection's session, under the limit of a head. `false` if there is none, and the connection is over.
 #[inline(never)]
-pub(crate) fn begin(config: &Arc<ServerConfig>, wire: &Wire, service: &Service, peer: SocketAddr) -> bool {
+pub(crate) fn begin(config: &Arc<ServerConfig>, wire: &Wire, service: &Service) -> bool {
     let activity = wire.activity();
     let Transport::Tls(stream) = activity.transport() else { return false };
     activity.enter(Phase::Head);
@@ -75,7 +75,7 @@ pub(crate) fn begin(config: &Arc<ServerConfig>, wire: &Wire, service: &Service, 
         activity.expire();
     }
     let Err(none) = stream.handshake(Arc::clone(config)) else { return true };
-    log::debug!("{peer}: {none}");
+    log::debug!("{}: {none}", wire.whereabouts());
     activity.failed(FaultKind::Tls, &none);
     match none {
         NoSession::PlainHttp => {

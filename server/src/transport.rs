@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -185,6 +185,18 @@ impl Transport {
             Transport::Tls(tls) => tls.unread_bytes(),
             #[cfg(any(test, feature = "testing"))]
             Transport::Twin(twin) => twin.unread(),
+        }
+    }
+
+    /// The other end, as the kernel says it now: for log lines, not for anything that happens often.
+    #[cold]
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Transport::Tcp(stream) => stream.peer_addr().ok(),
+            #[cfg(feature = "tls")]
+            Transport::Tls(tls) => tls.tcp().peer_addr().ok(),
+            #[cfg(any(test, feature = "testing"))]
+            Transport::Twin(_) => None,
         }
     }
 

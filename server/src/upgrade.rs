@@ -46,6 +46,7 @@ pub struct Upgraded {
 impl Upgraded {
     /// The stream of a connection whose client was promised another protocol, and who may close it.
     pub(crate) fn new(activity: &Rc<Activity>, received: Vec<u8>) -> (Upgraded, Closer) {
+        activity.set_left_http(true);
         let activity = Rc::downgrade(activity);
         let stream = Rc::new(Stream { activity, told: Cell::new(false), closed: Cell::new(false) });
         let closer = Closer(Rc::clone(&stream));
@@ -317,7 +318,11 @@ pub(crate) struct Closer(Rc<Stream>);
 impl Closer {
     /// Gives the connection back where nobody else has the stream and all is well: then it may linger.
     pub(crate) fn take_back(self) -> bool {
-        Rc::strong_count(&self.0) == 1 && !self.0.closed.get()
+        let is_back = Rc::strong_count(&self.0) == 1 && !self.0.closed.get();
+        if is_back && let Some(activity) = self.0.activity.upgrade() {
+            activity.set_left_http(false);
+        }
+        is_back
     }
 }
 

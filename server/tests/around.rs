@@ -5,9 +5,13 @@ mod support;
 
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bast_server::middleware::{AccessLog, Compress, RequestIds};
-use bast_server::{Error, FaultKind, Handler, Hooks, Next, Request, Response, Router, Settings, Status};
+use bast_server::{
+    Error, FaultKind, Handler, Hooks, Next, Request, Response, Router, Settings, Status, TimeLimits,
+};
 
 use support::{DEADLINE, settings, start};
 
@@ -94,7 +98,7 @@ fn the_log_line_of_an_error_names_its_request_once_whatever_middleware_makes_of_
         let of: Vec<_> = lines.iter().filter(|line| line.contains(path)).collect();
         assert_eq!(of.len(), 1, "{lines:?}");
         let expected = format!(
-            "ERROR GET {path:?} from {peer}, route {route:?}, id \"id-of{path}\": \
+            "ERROR GET {path:?} from {peer} in phase handler, route {route:?}, id \"id-of{path}\": \
             handler failed: 500 Internal Server Error: the disk\\u{{1b}}[31m is gone"
         );
         assert_eq!(of[0], &expected);
@@ -248,6 +252,7 @@ fn what_ends_a_stream_is_told_once_and_with_its_name() {
     let app = Router::new().get("/ends/{how}", |request: &mut Request| {
         let how = request.param_text("how").unwrap_or_default().into_owned();
         Response::stream("text/plain", move |body| {
+            body.flush()?;
             match &*how {
                 "fails" => return Err(io::Error::other("no more")),
                 "panics" => panic!("a bug of its own"),
@@ -319,4 +324,64 @@ fn an_observer_that_panics_harms_nobody_although_its_connection_is_killed() {
     server.ended().expect("a clean end");
     let lines = lines();
     assert!(lines.iter().any(|line| line == "ERROR the hook on_sent panicked"), "{lines:?}");
+}
+
+#[test]
+fn each_line_about_a_connection_that_fails_has_its_peer_and_its_phase_and_nothing_unescaped() {
+    install_logger();
+    let app = Router::new()
+        .get("/failing/panic", |request: &mut Request| -> &'static str {
+            panic!("of {}", request.header("X-Text").unwrap_or("nobody"))
+        })
+        .get("/failing/error", |request: &mut Request| -> Result<Response, Error> {
+            let text = request.header("X-Text").unwrap_or("nobody").to_owned();
+            Err(Error::from(io::Error::other(text)))
+        })
+        .get("/failing/faulty", |_: &mut Request| Response::text("x").with_header("X-Bad", "a\r\nb"))
+        .get("/failing/stream", |_: &mut Request| {
+            Response::stream("text/plain", |body| {
+                body.write_all(b"begun")?;
+                Err(io::Error::other("no \u{1b}more"))
+            })
+        })
+        .get("/failing/upgrade", |_: &mut Request| {
+            Response::upgrade("failing", |_| panic!("behind the \u{1b}upgrade"))
+        });
+    let time_limits = TimeLimits { head: Duration::from_millis(100), ..TimeLimits::default() };
+    let server = start(Settings { time_limits, ..settings() }, app);
+    let get = |path: &str, fields: &str| format!("GET /failing/{path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    // In a value a client may send what moves a terminal's cursor (U+009B, two bytes above ASCII).
+    let text = "X-Text: \u{9b}2J\r\n";
+    let upgrade = "Connection: upgrade\r\nUpgrade: failing\r\n";
+    for (input, level, phase, said) in [
+        (get("panic", text), "ERROR", "handler", r#": "of \u{9b}2J""#),
+        (get("error", text), "ERROR", "handler", r"\u{9b}2J"),
+        (get("faulty", ""), "ERROR", "handler", "/failing/faulty"),
+        (get("stream", ""), "WARN", "handler", r"a response was broken off: no \u{1b}more"),
+        (get("upgrade", upgrade), "ERROR", "upgraded", r#""behind the \u{1b}upgrade""#),
+        ("GET /failing HTTP/9.9\r\n\r\n".to_owned(), "DEBUG", "new", "refused a request: 505"),
+        ("GET /failing/quiet".to_owned(), "DEBUG", "head", "connection quiet for too long"),
+    ] {
+        let mut client = server.connect();
+        let peer = client.stream.local_addr().expect("an address");
+        client.send(&input);
+        let named = format!("{peer} in phase {phase}");
+        let start = Instant::now();
+        loop {
+            let lines = lines();
+            let found = lines.iter().find(|line| line.contains(&named) && line.contains(said));
+            if let Some(line) = found {
+                assert!(line.starts_with(level), "{input:?}: {line}");
+                break;
+            }
+            assert!(start.elapsed() < DEADLINE, "{input:?}: no {named:?} with {said:?} in {lines:#?}");
+            drop(lines);
+            thread::yield_now();
+        }
+        // A stack has several lines of its own, behind the first.
+        let lines = lines();
+        let of_this = lines.iter().filter(|line| line.contains(&peer.to_string()));
+        let heads = of_this.filter_map(|line| line.lines().next());
+        assert!(heads.flat_map(str::chars).all(|c| !c.is_control()), "{lines:?}");
+    }
 }

@@ -999,6 +999,98 @@ fn a_response_may_come_byte_by_byte() {
 }
 
 #[test]
+fn an_error_names_its_request_and_what_failed_but_no_query() {
+    green(|| {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (said, failed) in [
+            ("", "the server closed the connection without a response"),
+            ("HTTP/1.1 20", "the response was cut off within its head"),
+            ("SSH-2.0\r\n\r\n", "malformed response: "),
+            (chunked, "the response was cut off within its body"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n\u{1}", ""),
+            (
+                "HTTP/1.1 302 Found\r\nLocation: https://other/?t=secret\r\nContent-Length: 0\r\n\r\n",
+                "the redirect ",
+            ),
+        ] {
+            let said = said.to_owned();
+            let script = script(vec![Box::new(move |mut peer| {
+                peer.head();
+                peer.say(said);
+            })]);
+            let url = script.url("/a/b?key=secret#secret");
+            let name = format!("POST {}: ", url.split('?').next().unwrap());
+            let sent = Client::new().post(&url).follow(1).send();
+            let error = match sent.and_then(bast_server::client::Response::json::<u32>) {
+                Ok(value) => panic!("{value}"),
+                Err(error) => error,
+            };
+            let failed = if failed.is_empty() { "unexpected content: " } else { failed };
+            assert!(error.to_string().starts_with(&format!("{name}{failed}")), "{failed}: {error}");
+            assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+            script.ends();
+        }
+        let refused = Client::new().get("http://a/b?key=secret").header("X", "a\nb").send().unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "GET http://a/b: the request cannot be sent: a malformed header field"
+        );
+        let bad = Client::new().get("ftp://secret@a/").send().unwrap_err();
+        assert!(bad.is_request() && !bad.to_string().contains("secret"), "{bad}");
+    });
+}
+
+#[test]
+fn an_error_of_a_body_that_is_read_as_a_stream_names_its_request_too() {
+    green(|| {
+        let script = script(vec![Box::new(|mut peer| {
+            peer.head();
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
+        })]);
+        let url = script.url("/long");
+        let mut response = Client::new().get(&url).send().unwrap();
+        let error = response.body().read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(error.to_string(), format!("GET {url}: the response was cut off within its body"));
+        script.ends();
+    });
+}
+
+#[test]
+fn parameters_and_fields_are_encoded_and_added() {
+    let server = start(|request: &mut Request<'_>| -> Result<String, bast_server::Error> {
+        let content_type = request.header("Content-Type").unwrap_or("none").to_owned();
+        let body = request.read_text()?;
+        Ok(format!("{} {content_type} {body}", request.target()))
+    });
+    green(move || {
+        let client = Client::new();
+        let ask = |request: bast_server::client::Request| request.send().unwrap().text().unwrap();
+        let pairs = [("q", "cats & dogs"), ("é", "=/")];
+        let encoded = "q=cats+%26+dogs&%C3%A9=%3D%2F";
+        for (path, target) in [
+            ("/s", format!("/s?{encoded}")),
+            ("/s?", format!("/s?{encoded}")),
+            ("/s?a=b", format!("/s?a=b&{encoded}")),
+            ("/s?a&", format!("/s?a&{encoded}")),
+            ("/s#top", format!("/s?{encoded}")),
+            ("", format!("/?{encoded}")),
+        ] {
+            let url = format!("{}{path}", server.url);
+            assert_eq!(ask(client.get(&url).query(pairs)), format!("{target} none "), "{path}");
+        }
+        let url = format!("{}/s?a", server.url);
+        let none: [(&str, &str); 0] = [];
+        assert_eq!(ask(client.get(&url).query(none)), "/s?a none ");
+        assert_eq!(ask(client.get(&url).query([("b", "1")]).query([("c", "2")])), "/s?a&b=1&c=2 none ");
+        let form = format!("/s?a application/x-www-form-urlencoded {encoded}");
+        assert_eq!(ask(client.post(&url).form(pairs)), form);
+        let typed = client.post(&url).header("Content-Type", "text/plain").form(pairs);
+        assert_eq!(ask(typed), format!("/s?a text/plain {encoded}"));
+    });
+}
+
+#[test]
 fn what_is_no_http_is_malformed() {
     green(|| {
         for text in [

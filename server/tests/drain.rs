@@ -4,10 +4,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bast_server::{Error, Handler, Request, Response, Router, Server, ServerHandle, Settings, TimeLimits};
+use bast_server::{
+    Error, Handler, ProxyProtocol, Request, Response, Router, Server, ServerHandle, Settings, TimeLimits,
+};
 
 /// No step takes longer unless something hangs.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -339,6 +342,110 @@ fn a_handler_that_never_ends_is_killed_by_the_second_word_and_its_locals_are_dro
     assert!(receiver.try_recv().is_err(), "one word is a request");
     server.handle.shutdown();
     receiver.recv_timeout(DEADLINE).expect("the handler unwinds");
-    assert_eq!(rest(&stream), "");
+    let text = rest(&stream);
+    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("Connection: close\r\n"), "{text:?}");
     server.ended();
+}
+
+/// A refused client that stays, and one that is answered in the drain, have their answers, and the server need not wait for all of the
+/// time that a lingering close may take otherwise.
+#[test]
+fn a_drain_is_not_held_up_by_clients_that_have_their_last_answer() {
+    let gate = Gate::new();
+    let pass = gate.pass();
+    let server = start(settings(), move |_: &mut Request<'_>| pass().map(|()| "hello"));
+    let mut refused = server.connect();
+    refused.write_all(b"nonsense\r\n\r\n").expect("send");
+    assert!(rest(&refused).starts_with("HTTP/1.1 400 "));
+    let mut stream = server.connect();
+    stream.write_all(GET).expect("send");
+    let visitor = gate.arrival();
+    server.drain();
+    open(visitor);
+    assert!(rest(&stream).contains("Connection: close\r\n"));
+    let took = server.ended();
+    assert!(took < AT_ONCE, "{took:?}");
+    drop((refused, stream));
+}
+
+#[test]
+fn answers_that_were_given_before_a_kill_are_sent_and_the_killed_request_is_refused() {
+    let (computing, computes) = std::sync::mpsc::channel();
+    let computing = std::sync::Mutex::new(computing);
+    let app = Router::new().get("/", hello).get("/busy", move |_: &mut Request<'_>| -> &str {
+        computing.lock().expect("no panic").send(()).expect("the test waits");
+        loop {
+            bast::yield_point();
+        }
+    });
+    let server = start(settings(), app);
+    let mut stream = server.connect();
+    stream.write_all(&[GET, b"GET /busy HTTP/1.1\r\nHost: a\r\n\r\n"].concat()).expect("send");
+    computes.recv_timeout(DEADLINE).expect("the second request is handled");
+    server.handle.shutdown();
+    server.handle.shutdown();
+    let text = rest(&stream);
+    let (first, second) = text.split_once("hello").unwrap_or_else(|| panic!("no first answer: {text:?}"));
+    assert!(first.starts_with("HTTP/1.1 200 "), "{text}");
+    assert!(second.starts_with("HTTP/1.1 503 ") && second.ends_with("\r\n\r\n"), "{text}");
+    server.ended();
+}
+
+/// A core that a handler keeps hears of no drain. The others do, and so does who asked for the end.
+#[test]
+fn a_handler_that_keeps_its_core_does_not_keep_the_second_word_from_ending_the_server() {
+    static OVER: AtomicBool = AtomicBool::new(false);
+    let (computing, computes) = std::sync::mpsc::channel();
+    let computing = std::sync::Mutex::new(computing);
+    let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings());
+    let (address, handle) = (server.local_addr().expect("an address"), server.handle());
+    let runtime = bast::Runtime::builder().capabilities(2).build().expect("a runtime");
+    let (ended, has_ended) = std::sync::mpsc::channel();
+    let on_the_first = bast::Builder::new().on(runtime.handle().capability(0));
+    let serving = runtime.handle().spawn_with(on_the_first, move || {
+        let served = server.serve(move |_: &mut Request<'_>| {
+            if bast::capability().index() == 1 {
+                computing.lock().expect("no panic").send(()).expect("the test waits");
+                while !OVER.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
+            "hello"
+        });
+        ended.send(served).expect("the test waits");
+    });
+    drop(serving.expect("a thread"));
+    let start = Instant::now();
+    let mut clients = Vec::new();
+    while computes.try_recv().is_err() {
+        assert!(start.elapsed() < DEADLINE, "no connection comes to the second core");
+        let mut stream = TcpStream::connect(address).expect("connect");
+        stream.write_all(GET).expect("send");
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a deadline");
+        // An answer, or none from that core.
+        let _ = stream.read(&mut [0; 512]);
+        clients.push(stream);
+    }
+    handle.shutdown();
+    handle.shutdown();
+    let served = has_ended.recv_timeout(DEADLINE);
+    OVER.store(true, Ordering::Relaxed);
+    served.expect("the second word ends the server").expect("a clean end");
+    drop(clients);
+}
+
+/// Connections that begin when the drain has begun: nobody waits for what proxies say of them.
+#[test]
+fn a_proxy_that_has_said_nothing_does_not_hold_a_drain_up() {
+    let proxy_protocol = Some(ProxyProtocol::from_proxies(["127.0.0.0/8"]).expect("a range"));
+    let server =
+        Server::bind("127.0.0.1:0").expect("bind").settings(Settings { proxy_protocol, ..settings() });
+    let (address, handle) = (server.local_addr().expect("an address"), server.handle());
+    // They wait in the kernel's queue, and are accepted by the drain.
+    let silent: Vec<TcpStream> = (0..16).map(|_| TcpStream::connect(address).expect("connect")).collect();
+    handle.shutdown();
+    let server = Running { address, handle, served: thread::spawn(move || server.serve(hello)) };
+    let took = server.ended();
+    assert!(took < AT_ONCE, "{took:?}");
+    drop(silent);
 }

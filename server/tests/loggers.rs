@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_server::{Request, Router, Settings, TimeLimits};
+use bast_server::{Request, Router, Server, Settings, TimeLimits};
 use support::{DEADLINE, settings, start};
 
 /// All limits of these tests.
@@ -20,6 +20,7 @@ struct Logger;
 static WAITING: AtomicBool = AtomicBool::new(false);
 static LET_GO: AtomicBool = AtomicBool::new(false);
 static PANICKED: AtomicBool = AtomicBool::new(false);
+static KILLING: AtomicBool = AtomicBool::new(false);
 
 impl log::Log for Logger {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
@@ -33,6 +34,9 @@ impl log::Log for Logger {
             while !LET_GO.load(Ordering::SeqCst) {
                 bast::sleep(Duration::from_millis(1));
             }
+        }
+        if text.starts_with("killing 0 ") {
+            KILLING.store(true, Ordering::SeqCst);
         }
         if text.starts_with("connection quiet") && !PANICKED.swap(true, Ordering::SeqCst) {
             panic!("a panic that the test wants");
@@ -84,4 +88,15 @@ fn a_logger_that_panics_does_not_end_the_time_limits() {
     let mut second = server.connect();
     assert_eq!(second.get("/").body, "hello");
     second.closed();
+}
+
+#[test]
+fn a_server_without_connections_does_not_say_that_it_kills_any() {
+    let _turn = logging();
+    let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings());
+    let handle = server.handle();
+    handle.shutdown();
+    handle.shutdown();
+    server.serve(|_: &mut Request<'_>| "hello").expect("a clean end");
+    assert!(!KILLING.load(Ordering::SeqCst));
 }

@@ -237,6 +237,25 @@ fn slow_clients_of_every_kind_are_gone_and_an_honest_one_notices_nothing() {
     assert!(times[times.len() / 2] < LIMIT / 4, "an honest client waited: {:?}", times[times.len() / 2]);
 }
 
+/// Of an ordinary close the kernel would hear only behind the megabytes that it still has for this client.
+#[test]
+fn a_client_that_does_not_read_is_reset() {
+    for path in ["/big", "/stream"] {
+        let server = start(short_settings(), Router::new().get("/big", big).get("/stream", stream));
+        let mut client = server.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let start = Instant::now();
+        let error = loop {
+            match client.stream.take_error().expect("the socket's state") {
+                Some(error) => break error,
+                None => thread::sleep(TICK),
+            }
+            assert!(start.elapsed() < DEADLINE, "{path}: not reset");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{path}");
+    }
+}
+
 #[test]
 fn honest_clients_that_take_longer_than_any_limit_are_served() {
     let server = start(short_settings(), Router::new().get("/big", big).post("/echo", echo));

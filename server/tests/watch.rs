@@ -205,10 +205,14 @@ fn value(page: &str, series: &str) -> f64 {
     line.unwrap_or_else(|| panic!("{series} in {page}")).parse().expect("a number")
 }
 
+/// The value of a line with a sample.
+fn number(line: &str) -> f64 {
+    line.rsplit_once(' ').expect("a value").1.parse().expect("a number")
+}
+
 /// How many connections are open, whatever they do.
 fn open_connections(page: &str) -> f64 {
-    let states = page.lines().filter(|line| line.starts_with("http_connections{"));
-    states.map(|line| line.rsplit_once(' ').expect("a value").1.parse::<f64>().expect("a number")).sum()
+    page.lines().filter(|line| line.starts_with("http_connections{")).map(number).sum()
 }
 
 /// Waits until a series has this value.
@@ -325,6 +329,9 @@ fn the_metrics_of_a_server_tell_what_its_clients_did() {
             request.read_body()
         },
     );
+    let inner = Router::new()
+        .get("/{name}", |request: &mut Request<'_>| request.param_text("name").map(String::from));
+    let app = app.get("/users/{id}", hello).mount("/inner", inner);
     let server = start(Settings { metrics: Some(metrics), ..settings() }, app);
     let idle = server.connect();
     (&idle).write_all(GET).expect("send");
@@ -334,7 +341,12 @@ fn the_metrics_of_a_server_tell_what_its_clients_did() {
         server.exchange(LAST);
     }
     server.exchange("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello");
-    server.exchange("GET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    for target in ["/none", "/users/17", "/users/18?x=17", "/inner/17"] {
+        server.exchange(format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
+    }
+    server.exchange("HEAD /users/17 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    server.exchange("PURGE /users/17 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    server.exchange("GET /users/17 HTTP/9.9\r\n\r\n");
     // Connections end a moment after their clients have seen it.
     let start_of_wait = Instant::now();
     let text = loop {
@@ -357,9 +369,26 @@ fn the_metrics_of_a_server_tell_what_its_clients_did() {
         ("http_requests_total{method=\"POST\",status=\"2xx\"}", 1.0),
         ("http_requests_total{method=\"GET\",status=\"4xx\"}", 1.0),
         ("http_connections_refused_total{reason=\"limit\"}", 0.0),
+        ("http_handler_seconds_count{method=\"GET\",route=\"/\"}", 6.0),
+        ("http_handler_seconds_count{method=\"POST\",route=\"/\"}", 1.0),
+        ("http_handler_seconds_count{method=\"GET\",route=\"none\"}", 1.0),
+        ("http_handler_seconds_count{method=\"GET\",route=\"/users/{id}\"}", 2.0),
+        ("http_handler_seconds_count{method=\"HEAD\",route=\"/users/{id}\"}", 1.0),
+        ("http_handler_seconds_count{method=\"GET\",route=\"/inner/{name}\"}", 1.0),
+        ("http_handler_seconds_count{method=\"other\",route=\"none\"}", 1.0),
     ] {
         assert_eq!(value(&text, series), expected, "{series}");
     }
+    // The sleep is in it, and in no other; what clients made up is in no label.
+    assert!(value(&text, "http_handler_seconds_sum{method=\"POST\",route=\"/\"}") >= 0.02);
+    assert!(!text.contains("/users/1") && !text.contains("inner/1") && !text.contains("PURGE"), "{text}");
+    let of_others =
+        |line: &&str| line.starts_with("http_handler_seconds_count") && !line.contains("/metrics");
+    assert_eq!(text.lines().filter(of_others).count(), 7, "{text}");
+    let of_routes: f64 =
+        text.lines().filter(|line| line.starts_with("http_handler_seconds_sum")).map(number).sum();
+    let of_all = value(&text, "http_request_phase_seconds_sum{phase=\"handler\"}");
+    assert!((of_routes - of_all).abs() < 1e-6, "{of_routes} {of_all}");
     assert!(value(&text, "http_requests_total{method=\"GET\",status=\"2xx\"}") >= 6.0);
     assert!(value(&text, "http_received_bytes_total") >= 6.0 * GET.len() as f64);
     assert!(

@@ -500,3 +500,11 @@ fn messages_are_compressed_where_both_want_it() {
     plain.send(frame(0x81, &[b'y'; 1000]));
     assert_eq!(receive(&mut plain).0, 0x81, "nothing was agreed upon");
 }
+
+#[test]
+fn any_time_may_be_given_for_the_answer_to_a_close() {
+    let options = Options { close_timeout: Duration::MAX, ..Options::DEFAULT };
+    let (server, _ends) =
+        serving(settings(), options, |socket: &mut WebSocket| socket.close(CloseCode::NORMAL, "bye"));
+    closes(&mut open(&server), 1000, "bye");
+}

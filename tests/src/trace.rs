@@ -1,4 +1,4 @@
-//! Counts the system calls of another process by ptrace(2), as `strace -f -c` does, so that no tool need be installed.
+//! Lists and counts the system calls of another process by ptrace(2), as `strace -f` does, so that no tool need be installed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,8 +11,24 @@ use std::time::Duration;
 /// How often each system call was begun, by its number.
 pub type Calls = BTreeMap<i64, u64>;
 
+/// A system call that was begun: its number and its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// As in `libc::SYS_…`.
+    pub number: i64,
+    /// What of them means something is the call's own affair.
+    pub arguments: [u64; 6],
+}
+
 /// Counts what all OS threads of the process `pid` ask of the kernel while `body` runs.
 pub fn count_calls(pid: u32, body: impl FnOnce()) -> Calls {
+    let mut counts = Calls::new();
+    list_calls(pid, body).iter().for_each(|call| *counts.entry(call.number).or_default() += 1);
+    counts
+}
+
+/// The same with their arguments, in their order.
+pub fn list_calls(pid: u32, body: impl FnOnce()) -> Vec<Call> {
     let (attached, over) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
         // What is traced belongs to the OS thread that traces, and is let go when that ends.
@@ -58,18 +74,16 @@ fn attach(pid: u32) -> BTreeSet<libc::pid_t> {
     tasks
 }
 
-/// Counts until it is over.
-fn follow(mut tasks: BTreeSet<libc::pid_t>, over: &AtomicBool) -> Calls {
-    let mut calls = Calls::new();
+/// Notes all calls until it is over.
+fn follow(mut tasks: BTreeSet<libc::pid_t>, over: &AtomicBool) -> Vec<Call> {
+    let mut calls = Vec::new();
     while !over.load(Ordering::SeqCst) {
         let Some(stop) = next_stop() else {
             thread::sleep(Duration::from_micros(50));
             continue;
         };
         tasks.insert(stop.task);
-        if let Some(number) = stop.call() {
-            *calls.entry(number).or_default() += 1;
-        }
+        calls.extend(stop.call());
         stop.go_on();
     }
     calls
@@ -95,16 +109,19 @@ impl Stop {
         libc::WSTOPSIG(self.status) == libc::SIGTRAP | 0x80
     }
 
-    /// The number of the system call that begins here.
-    fn call(&self) -> Option<i64> {
+    /// The system call that begins here.
+    fn call(&self) -> Option<Call> {
         if !self.is_call() {
             return None;
         }
-        // struct ptrace_syscall_info: a byte that says which stop it is, and at its 24th byte the number.
+        // struct ptrace_syscall_info: a byte that says which stop it is, at its 24th byte the number, and behind it
+        // the arguments.
         let mut info = [0u64; 16];
         let address = ptr::from_mut(&mut info) as usize;
         ptrace(libc::PTRACE_GET_SYSCALL_INFO, self.task, size_of_val(&info), address).ok()?;
-        (info[0] as u8 == libc::PTRACE_SYSCALL_INFO_ENTRY).then_some(info[3].cast_signed())
+        let arguments = std::array::from_fn(|index| info[4 + index]);
+        (info[0] as u8 == libc::PTRACE_SYSCALL_INFO_ENTRY)
+            .then(|| Call { number: info[3].cast_signed(), arguments })
     }
 
     /// Lets it run to its next system call, with the signal that it stopped for.

@@ -4,7 +4,9 @@
 use bast::net::{TcpListener, TcpStream};
 use bast::sync::MVar;
 use bast::{BlockedOn, Counters, Handle, Runtime};
+use bast_server::{Request, Server, Settings};
 use bast_tests::{child, deadline, on_capabilities, spawn_on, until_blocked};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -158,4 +160,90 @@ fn a_runtime_prints_its_counters_when_told_to() {
     let row = text.lines().find(|line| line.starts_with("threads spawned")).expect("a row for each counter");
     assert_eq!(row.split_whitespace().nth(2), Some("1"), "{row}");
     assert!(text.lines().any(|line| line.split_whitespace().eq(["capability", "all", "0", "1"])), "{text}");
+}
+
+/// What the capabilities of a server have counted for so many connections, one after the other: each is asked once and
+/// closed where `one_at_a_time`, else all stay open and silent.
+fn counted_for_connections(connections: u64, one_at_a_time: bool) -> Vec<[u64; 4]> {
+    let settings = Settings { handle_signals: false, ..Settings::default() };
+    let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
+    let (address, shutdown) = (server.local_addr().unwrap(), server.handle());
+    let runtime = Runtime::builder().capabilities(4).build().unwrap();
+    let handle = runtime.handle();
+    let served = thread::spawn(move || {
+        runtime.run(move || server.serve(|_: &mut Request<'_>| "hello").unwrap());
+    });
+    let total = |of: fn(&Counters) -> u64| of(&handle.counters().total());
+    let until = |of: fn(&Counters) -> u64, count: u64| {
+        while total(of) < count {
+            thread::sleep(Duration::from_micros(200));
+        }
+    };
+    let connect = || std::net::TcpStream::connect(address).unwrap();
+    let ask = || {
+        let (mut client, mut answer) = (connect(), Vec::new());
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer.ends_with(b"hello"));
+    };
+    // The first one starts what the server starts once.
+    let finished = total(|counters| counters.finished);
+    ask();
+    until(|counters| counters.finished, finished + 1);
+    let before = handle.counters().to_vec();
+    let (accepted, finished) = (total(|counters| counters.accepts), total(|counters| counters.finished));
+    let mut open = Vec::new();
+    for number in 1..=connections {
+        if one_at_a_time {
+            ask();
+            until(|counters| counters.finished, finished + number);
+        } else {
+            open.push(connect());
+            until(|counters| counters.accepts, accepted + number);
+        }
+    }
+    let after = handle.counters().to_vec();
+    drop(open);
+    shutdown.shutdown();
+    served.join().unwrap();
+    let grown = |(before, after): (&Counters, &Counters)| {
+        [
+            after.accepts - before.accepts,
+            after.started - before.started,
+            after.sleeps - before.sleeps,
+            after.timers - before.timers,
+        ]
+    };
+    before.iter().zip(&after).map(grown).collect()
+}
+
+/// Where several wait for one listener, the kernel may wake them all for one connection (the thundering herd). Here one
+/// waits; whoever is to serve is woken by it. A sleep that ends is a wake-up.
+#[test]
+fn a_connection_wakes_one_acceptor_and_who_is_to_serve_it_and_nobody_else() {
+    deadline(|| {
+        const CONNECTIONS: u64 = 100;
+        // A core that was not given to its OS thread for a time slice may be helped out by others, who wake for that.
+        const HELP_MAX: u64 = CONNECTIONS / 10;
+        for one_at_a_time in [true, false] {
+            let counted = counted_for_connections(CONNECTIONS, one_at_a_time);
+            let acceptors: Vec<u64> =
+                counted.iter().map(|[accepts, ..]| *accepts).filter(|&n| n > 0).collect();
+            assert_eq!(acceptors, [CONNECTIONS], "{counted:?}");
+            for [accepts, started, sleeps, timers] in &counted {
+                // Each connection it serves: the hand-over, or the accept before it; the first event of its socket, which
+                // says that there is room to write; and, where they are asked, the request.
+                let events = accepts + (2 + u64::from(one_at_a_time)) * started + timers;
+                assert!(*sleeps <= events + HELP_MAX, "{sleeps} of {events}: {counted:?}");
+            }
+            let others = counted.iter().filter(|[accepts, ..]| *accepts == 0);
+            let woken: Vec<u64> = others.map(|[_, _, sleeps, _]| *sleeps).collect();
+            if one_at_a_time {
+                // The least loaded is the acceptor itself: nobody else has anything to do with them.
+                assert!(woken.iter().sum::<u64>() <= HELP_MAX, "{counted:?}");
+            } else {
+                assert!(woken.iter().all(|&sleeps| sleeps > 0), "they are handed on: {counted:?}");
+            }
+        }
+    });
 }

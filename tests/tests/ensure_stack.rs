@@ -6,6 +6,7 @@ use bast::{BlockedOn, Builder, JoinHandle, ensure_stack, stack_left};
 use bast_tests::{child, deadline, on_capabilities, sys, until, until_blocked};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -333,4 +334,25 @@ fn an_overflow_below_segments_names_the_threads_own_stack() {
     let told = child::stderr(&output);
     assert_eq!(output.status.signal(), Some(SIGABRT), "{told}");
     assert!(told.contains("\"small\" overflowed its stack of 64 KiB (fault at 0x"), "{told}");
+}
+
+#[test]
+fn an_overflow_of_a_handler_names_the_setting_of_the_server() {
+    let output = child::run(|| {
+        let server = bast_server::Server::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            let _answer = client.read(&mut [0]);
+        });
+        server.serve(|_: &mut bast_server::Request<'_>| overflow(0).to_string()).unwrap();
+    });
+    let told = child::stderr(&output);
+    assert_eq!(output.status.signal(), Some(SIGABRT), "{told}");
+    assert!(told.contains("\"conn 127.0.0.1:"), "{told}");
+    assert!(
+        told.contains("a larger one: bast_server::Settings::stack_bytes, or bast::ensure_stack"),
+        "{told}"
+    );
 }

@@ -456,6 +456,62 @@ fn a_thousand_heads_that_drip_are_cut_off_and_an_honest_client_notices_nothing()
     });
 }
 
+/// Tells the parent what the log says of successors.
+struct OfSuccessors;
+
+impl log::Log for OfSuccessors {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let text = record.args().to_string();
+        if text.contains("successor") {
+            println!("\nsaid {text}");
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Whoever has no descriptor left may be waiting for just this: a version that does not leak them.
+#[test]
+fn a_server_without_descriptors_hands_over_when_it_has_one_again() {
+    deadline_within(Duration::from_secs(60), || {
+        let path = std::env::temp_dir().join(format!("bast-short-{}", std::process::id()));
+        let mut served = Served::new(child::start(|| {
+            log::set_logger(&OfSuccessors).unwrap();
+            log::set_max_level(log::LevelFilter::Error);
+            sys::limit_descriptors(DESCRIPTORS);
+            let path =
+                std::env::temp_dir().join(format!("bast-short-{}", std::os::unix::process::parent_id()));
+            let settings = Settings { workers: Some(1), handle_signals: false, ..patient(Limits::default()) };
+            let server = Server::bind("127.0.0.1:0").unwrap().settings(settings).hand_over_at(path);
+            println!("\naddress {}", server.local_addr().unwrap());
+            server.serve(|_: &mut Request<'_>| "hello").unwrap();
+        }));
+        // Two of them at least are told that there is no room.
+        let clients: Vec<TcpStream> = (0..2 * DESCRIPTORS).map(|_| served.asking()).collect();
+        assert_eq!(outcome(&mut served.asking()), Outcome::ToldToComeAgain);
+        let taking = thread::spawn({
+            let path = path.clone();
+            move || Server::take_over(path)
+        });
+        let said = value(&mut served.output, "said ");
+        assert!(said.starts_with("no successor can come until"), "{said}");
+        drop(clients);
+        let server = taking.join().unwrap().unwrap().expect("the server before waits");
+        let server = server.settings(Settings { handle_signals: false, ..Settings::default() });
+        let handle = server.handle();
+        let after = thread::spawn(move || server.serve(|_: &mut Request<'_>| "hello"));
+        let said = served.end();
+        assert_eq!(said.matches("panicked").count(), 0, "{said}");
+        handle.shutdown();
+        after.join().unwrap().unwrap();
+        let _ = std::fs::remove_file(path);
+    });
+}
+
 /// What the server keeps of connections that have ended is bounded. The number is what a slow machine can do in some
 /// seconds; with ten times as many it holds as well.
 #[test]

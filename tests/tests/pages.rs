@@ -1,7 +1,7 @@
 //! The pages of the project say what is: the files, tests and pages that they name exist.
 #![forbid(unsafe_code)]
 
-use bast_tests::source::repository;
+use bast_tests::source::{Crate, repository};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,4 +134,50 @@ fn every_dependency_has_its_reason() {
     }
     assert!(dependencies.len() > 5, "the manifests were read: {dependencies:?}");
     assert_eq!(reasons, dependencies.iter().map(String::as_str).collect());
+}
+
+/// What makes a file one with a lock: std's locks and its cells that are set once, those of Bast, and lock-free queues.
+const LOCKS: [&str; 15] = [
+    "Mutex",
+    "RwLock",
+    "ReentrantLock",
+    "Condvar",
+    "Barrier",
+    "Once",
+    "OnceLock",
+    "LazyLock",
+    "RawMutex",
+    "WaitCell",
+    "mpsc",
+    "parking_lot",
+    "SegQueue",
+    "ArrayQueue",
+    "spin_loop",
+];
+
+/// Whether the code names one of these, but for a `use` of a name that it only passes on or needs for its errors.
+fn has_a_lock(code: &str) -> bool {
+    let statements = code.split(';').filter(|statement| !statement.trim_start().starts_with("use "));
+    let mut words = statements.flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.any(|word| LOCKS.contains(&word))
+}
+
+#[test]
+fn every_file_with_a_lock_is_in_the_list_of_locks() {
+    assert!(
+        has_a_lock("use a; struct A { b: Mutex<u8> }")
+            && !has_a_lock("use std::sync::Mutex; struct Mutexes;")
+    );
+    let page = read("design/LOCKS.md");
+    let rows: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let crates = ["runtime/src", "server/src"].map(Crate::read);
+    let files =
+        crates.iter().flat_map(|library| &library.files).filter(|file| !file.path.contains("/tests/"));
+    let with_locks: BTreeSet<&str> =
+        files.filter(|file| has_a_lock(&file.shipped)).map(|file| &*file.path).collect();
+    assert!(with_locks.len() > 30, "the sources were read: {with_locks:?}");
+    let missing: Vec<&&str> = with_locks.difference(&rows).collect();
+    let idle: Vec<&&str> = rows.difference(&with_locks).collect();
+    assert!(missing.is_empty() && idle.is_empty(), "not in the list: {missing:?}; without a lock: {idle:?}");
 }

@@ -3,6 +3,7 @@
 use bast::alloc::{YieldingAlloc, is_preemptible, preemptible};
 use bast::sync::{Condvar, MVar, Mutex, channel, unbounded};
 use bast::{Builder, Handle, JoinHandle, Runtime};
+use bast_server::{Metrics, Request, Server, Settings};
 use bast_tests::sys::thread_cpu_time;
 use bast_tests::{child, connected, deadline, until};
 use std::alloc::System;
@@ -669,5 +670,33 @@ fn a_runtime_can_end_in_the_middle_of_a_tick_a_hundred_times() {
             });
             assert_eq!(made, 3);
         }
+    });
+}
+
+/// The list of servers is copied under a lock of std's: whoever was switched in that allocation kept it, and the next one of the core
+/// to ask waited for ever.
+#[test]
+fn threads_that_are_switched_at_allocations_may_ask_for_metrics_at_the_same_time() {
+    const PAGES: usize = 2000;
+    deadline(|| {
+        let runtime =
+            Runtime::builder().capabilities(1).time_slice(LEAST_SLICE).preempt_at_allocation(true).build();
+        runtime.expect("a runtime can be built").run(|| {
+            let metrics = Metrics::new();
+            let settings =
+                Settings { metrics: Some(metrics.clone()), handle_signals: false, ..Settings::default() };
+            let server = Server::bind("127.0.0.1:0").expect("bind").settings(settings);
+            let handle = server.handle();
+            let serving = bast::spawn(move || server.serve(|_: &mut Request<'_>| "hello"));
+            let pages: Vec<_> = (0..3)
+                .map(|_| {
+                    let metrics = metrics.clone();
+                    bast::spawn(move || (0..PAGES).map(|_| metrics.text().len()).sum::<usize>())
+                })
+                .collect();
+            pages.into_iter().for_each(|page| assert!(page.join().expect("no panic") > PAGES));
+            handle.shutdown();
+            serving.join().expect("no panic").expect("a clean end");
+        });
     });
 }

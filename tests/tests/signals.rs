@@ -1,13 +1,21 @@
 //! Signals are received like messages. Each test runs in a process of its own, to which it sends real signals.
 #![forbid(unsafe_code)]
 
-use bast::BlockedOn;
 use bast::process::{Command, Stdio};
 use bast::signal::{Signal, Signals, ctrl_c};
 use bast::sync::channel;
+use bast::{BlockedOn, Runtime};
+use bast_server::middleware::{AccessLog, LogFile};
+use bast_server::{Handler, Request, Server, Settings};
 use bast_tests::{child, on_capabilities, spawn_on, sys, until_blocked};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -311,5 +319,112 @@ fn a_plain_os_thread_receives_signals_too() {
             signals.wait().unwrap()
         });
         assert_eq!(waiter.join().unwrap(), Signal::User1);
+    });
+}
+
+/// A server over real sockets, in the child: its workers say where they are and what they see.
+fn see(_: &mut Request<'_>) -> String {
+    format!("{} {} {}", bast::capability().index(), CHANGES.load(Ordering::Acquire), log::max_level())
+}
+
+/// How many signals have been dealt with. Release, with the acquire in `see`: what they change is seen with it.
+static CHANGES: AtomicU32 = AtomicU32::new(0);
+
+/// One request on a connection that stays open: the capability, the number of changes and the level of the log there.
+fn ask(stream: &mut TcpStream) -> (usize, u32, String) {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    while !answer.contains("\r\n\r\n") {
+        let mut room = [0; 1024];
+        let count = stream.read(&mut room).unwrap();
+        assert!(count > 0, "closed before an answer");
+        answer.push_str(str::from_utf8(&room[..count]).unwrap());
+    }
+    let mut words = answer.split("\r\n\r\n").nth(1).unwrap().split(' ').map(str::to_owned);
+    let mut next = || words.next().unwrap();
+    (next().parse().unwrap(), next().parse().unwrap(), next())
+}
+
+/// SIGUSR1 opens the log anew, SIGUSR2 changes what is logged, SIGTERM ends the server: as daemons have it.
+#[test]
+fn the_signals_of_a_server_go_to_one_thread_and_what_it_does_reaches_all_workers() {
+    child::succeeds(|| {
+        let directory = std::env::temp_dir().join(format!("bast-signals-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let (path, moved) = (directory.join("access.log"), directory.join("access.log.1"));
+        let log_file = LogFile::open(&path).unwrap();
+        let app = see.with(AccessLog::common(log_file.clone()));
+        let settings = Settings { handle_signals: false, ..Settings::default() };
+        let server = Server::bind("127.0.0.1:0").unwrap().settings(settings);
+        let (address, handle) = (server.local_addr().unwrap(), server.handle());
+        let all = [Signal::User1, Signal::User2, Signal::HangUp, Signal::Terminate];
+        let signals = Signals::new(all).unwrap();
+        log::set_max_level(log::LevelFilter::Info);
+
+        let client = thread::spawn({
+            let (path, moved) = (path.clone(), moved.clone());
+            move || {
+                let mut streams: Vec<TcpStream> =
+                    (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+                let homes: BTreeSet<usize> = streams.iter_mut().map(|stream| ask(stream).0).collect();
+                assert_eq!(homes.len(), 2, "both workers have connections");
+                let mut asked = streams.len();
+                for (index, (signal, level)) in
+                    [(all[0], "INFO"), (all[1], "DEBUG"), (all[2], "DEBUG"), (all[1], "INFO")]
+                        .into_iter()
+                        .enumerate()
+                {
+                    if signal == Signal::User1 {
+                        fs::rename(&path, &moved).unwrap();
+                    }
+                    raise(signal);
+                    let changes = index as u32 + 1;
+                    for stream in &mut streams {
+                        let seen = loop {
+                            let (_, seen, level) = ask(stream);
+                            asked += 1;
+                            if seen == changes {
+                                break level;
+                            }
+                            assert_eq!(seen, changes - 1, "nothing happens by itself, and nothing twice");
+                        };
+                        assert_eq!(seen, level, "after {signal:?}");
+                    }
+                }
+                raise(Signal::Terminate);
+                asked
+            }
+        });
+        let receivers = Runtime::builder().capabilities(2).build().unwrap().run(move || {
+            let control = bast::spawn(move || {
+                let mut receivers = BTreeSet::new();
+                for signal in &signals {
+                    receivers.insert(bast::current().id());
+                    match signal {
+                        Signal::User1 => log_file.reopen(),
+                        Signal::User2 if log::max_level() == log::LevelFilter::Info => {
+                            log::set_max_level(log::LevelFilter::Debug);
+                        }
+                        Signal::User2 => log::set_max_level(log::LevelFilter::Info),
+                        Signal::Terminate => {
+                            handle.shutdown();
+                            break;
+                        }
+                        _ => {}
+                    }
+                    CHANGES.fetch_add(1, Ordering::Release);
+                }
+                receivers.len()
+            });
+            server.serve(app).unwrap();
+            control.join().unwrap()
+        });
+        assert_eq!((receivers, CHANGES.load(Ordering::Relaxed)), (1, 4));
+        let asked = client.join().unwrap();
+        // The server has ended, so all lines are written: to the old file before it was let go, to the new one then.
+        let lines = |path| fs::read_to_string(path).unwrap().lines().count();
+        assert!(lines(&path) > 0, "the new file is used");
+        assert_eq!(lines(&path) + lines(&moved), asked);
+        fs::remove_dir_all(directory).unwrap();
     });
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bast_server::{Handler, Request, Response, Router, Server, Settings};
-use bast_tests::trace::{Calls, count_calls};
+use bast_tests::trace::{Call, Calls, count_calls, list_calls};
 use bast_tests::{child, deadline};
 
 const ANSWERED: &[u8] = b"\r\n\r\nhello";
@@ -91,6 +91,27 @@ fn a_connection_of_one_request_takes_no_more_than_nine_system_calls() {
             - if cfg!(debug_assertions) { of(&calls, libc::SYS_fcntl) } else { 0 };
         println!("{} calls for a connection: {calls:?}", total as f64 / CONNECTIONS as f64);
         assert!(total <= 9 * CONNECTIONS, "{total} calls for {CONNECTIONS} connections: {calls:?}");
+        served.end();
+    });
+}
+
+#[test]
+fn a_socket_is_made_non_blocking_by_accept4_and_by_no_call_of_its_own() {
+    deadline(|| {
+        const CONNECTIONS: usize = 20;
+        let served = Served::new(child::start(serve_for_parent));
+        ask(&mut served.connect(), 1);
+        let calls = list_calls(served.child.id(), || {
+            (0..CONNECTIONS).for_each(|_| ask(&mut served.connect(), 1));
+        });
+        let of = |number| calls.iter().filter(move |call: &&Call| call.number == number);
+        assert!(of(libc::SYS_accept4).count() >= CONNECTIONS, "{calls:?}");
+        let flags = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u64;
+        assert!(of(libc::SYS_accept4).all(|accept| accept.arguments[3] == flags), "{calls:?}");
+        // Before it closes a descriptor std asks in debug builds whether it is open, which changes nothing.
+        let asks = |call: &Call| cfg!(debug_assertions) && call.arguments[1] == libc::F_GETFD as u64;
+        assert!(of(libc::SYS_fcntl).all(asks), "{calls:?}");
+        assert_eq!(of(libc::SYS_ioctl).count() + of(libc::SYS_accept).count(), 0, "{calls:?}");
         served.end();
     });
 }
@@ -187,6 +208,43 @@ fn a_file_that_is_open_already_is_sent_without_a_look_at_its_name() {
                 assert!(of(&calls, number) < REQUESTS / 2, "{calls:?}");
             }
         }
+        served.end();
+    });
+}
+
+/// What passes through the server's own memory is what it gives to the kernel from there, or has the kernel put there.
+#[test]
+fn no_byte_of_a_large_file_passes_through_the_servers_memory() {
+    deadline(|| {
+        const REQUESTS: usize = 20;
+        const HEAD_BYTES_MAX: u64 = 400;
+        let served = Served::new(child::start(serve_files_for_parent));
+        let mut stream = served.connect();
+        fetch(&mut stream, "large", LARGE_BYTES);
+        let calls = list_calls(served.child.id(), || {
+            (0..REQUESTS).for_each(|_| {
+                fetch(&mut stream, "large", LARGE_BYTES);
+            });
+        });
+        let of = |number| calls.iter().filter(move |call: &&Call| call.number == number);
+        // Only heads; and there is no other way out, nor a way in for the file.
+        let sent: u64 = of(libc::SYS_sendto).map(|send| send.arguments[2]).sum();
+        println!("{} bytes of memory sent for a file of {LARGE_BYTES}", sent / REQUESTS as u64);
+        assert!(sent <= HEAD_BYTES_MAX * REQUESTS as u64, "{sent}");
+        for number in [
+            libc::SYS_write,
+            libc::SYS_writev,
+            libc::SYS_sendmsg,
+            libc::SYS_pread64,
+            libc::SYS_preadv,
+            libc::SYS_preadv2,
+            libc::SYS_mmap,
+            libc::SYS_splice,
+        ] {
+            let of_a_wake_up = |call: &&Call| number == libc::SYS_write && call.arguments[2] == 8;
+            assert_eq!(of(number).filter(|call| !of_a_wake_up(call)).count(), 0, "{number}: {calls:?}");
+        }
+        assert!(of(libc::SYS_sendfile).count() >= REQUESTS, "{calls:?}");
         served.end();
     });
 }

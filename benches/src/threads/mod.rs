@@ -8,9 +8,11 @@ mod dump;
 mod interrupt;
 mod locks;
 mod log;
+mod memory;
 mod mutex;
 mod offload;
 pub mod options;
+mod os;
 mod park;
 mod pass;
 mod select;
@@ -22,9 +24,21 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::report::{self, Figure};
-use crate::sys;
+use crate::{program, sys};
 
-pub use park::{ROLE as PARK_ROLE, child as park_child};
+/// Is the child of this name, for so many threads.
+///
+/// # Errors
+/// The child's, or `InvalidInput` for an unknown name.
+pub fn be_child(role: &str, threads: usize) -> io::Result<()> {
+    sys::die_with_parent()?;
+    match role {
+        park::ROLE => park::child(threads),
+        memory::GREEN_ROLE => memory::green_child(threads),
+        memory::OS_ROLE => memory::os_child(threads),
+        _ => Err(program::no_such_role(role)),
+    }
+}
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +89,11 @@ pub const MEASURES: &[Measure] = &[
         read: park::read,
     },
     Measure {
+        name: "memory",
+        question: "what does it take to keep something that waits: an OS thread, a green one, an event loop's state?",
+        read: memory::read,
+    },
+    Measure {
         name: "switch",
         question: "what does yield_now cost, among 2 threads and among many?",
         read: switch::read,
@@ -85,6 +104,11 @@ pub const MEASURES: &[Measure] = &[
         read: pass::read_mvar,
     },
     Measure { name: "channel", question: "the same through a bounded channel", read: pass::read_channel },
+    Measure {
+        name: "os",
+        question: "the same between two OS threads, by std's channels, on one CPU and on two",
+        read: os::read,
+    },
     Measure {
         name: "ring",
         question: "what does a hop of a token cost, in a ring of 503 threads?",

@@ -10,6 +10,7 @@ use std::io;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bast::sync::MVar;
 use bast::{JoinHandle, Runtime};
@@ -18,13 +19,13 @@ use super::{Cost, Plan, Reading, Stopwatch};
 use crate::memory::Footprint;
 
 /// The name of the child's role.
-pub const ROLE: &str = "park";
+pub(super) const ROLE: &str = "park";
 
 /// What the threads get at the gate.
 const KEY: u64 = 7;
 
 /// What a child prints, in this order.
-const READINGS: [(&str, &str); 11] = [
+const READINGS: [(&str, &str); 13] = [
     ("park.cold.wall", "ns"),
     ("park.cold.cpu", "ns"),
     ("park.memory", "bytes"),
@@ -36,6 +37,8 @@ const READINGS: [(&str, &str); 11] = [
     ("park.wake.wall", "ns"),
     ("park.wake.cpu", "ns"),
     ("park.memory.kept", "bytes"),
+    ("park.wake_latency_p50", "ns"),
+    ("park.wake_latency_p99", "ns"),
 ];
 
 pub(super) fn read(plan: &Plan) -> io::Result<Vec<Reading>> {
@@ -67,7 +70,7 @@ fn parse(line: &str) -> io::Result<Vec<Reading>> {
 ///
 /// # Panics
 /// Where a thread does not come through the gate.
-pub fn child(threads: usize) -> io::Result<()> {
+pub(super) fn child(threads: usize) -> io::Result<()> {
     let runtime = Runtime::builder().capabilities(1).build()?;
     let values = runtime.run(move || round(threads))?;
     let line: Vec<String> = values.iter().map(ToString::to_string).collect();
@@ -85,6 +88,7 @@ fn round(threads: usize) -> io::Result<[f64; READINGS.len()]> {
     let kept = Footprint::of_this_process()?;
     let (warm, parked) = Parked::spawn(threads);
     let wake = parked.wake();
+    let [latency_p50, latency_p99] = wake_latencies(threads);
     // The list of handles is the caller's.
     let list_bytes = (threads * size_of::<JoinHandle<u64>>()) as u64;
     let per_thread = |now: u64, then: u64| now.saturating_sub(then) as f64 / threads as f64;
@@ -100,17 +104,45 @@ fn round(threads: usize) -> io::Result<[f64; READINGS.len()]> {
         wake.wall_ns,
         wake.cpu_ns,
         per_thread(kept.total_bytes(), before.total_bytes()),
+        latency_p50,
+        latency_p99,
     ])
 }
 
+/// How long after the gate was opened a thread runs, of so many that wait at it: the median, and that of the last hundredth.
+/// The threads of another round, since each reads the clock.
+fn wake_latencies(threads: usize) -> [f64; 2] {
+    let gate = Arc::new(MVar::empty());
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let handles: Vec<JoinHandle<Duration>> = (0..threads)
+        .map(|_| {
+            let (gate, arrived) = (Arc::clone(&gate), Arc::clone(&arrived));
+            bast::spawn(move || {
+                arrived.fetch_add(1, Ordering::Relaxed);
+                let opened: Instant = gate.read();
+                opened.elapsed()
+            })
+        })
+        .collect();
+    // They share a capability: who has arrived has parked when this one runs.
+    while arrived.load(Ordering::Relaxed) < threads {
+        bast::yield_now();
+    }
+    gate.put(Instant::now());
+    let mut latencies: Vec<Duration> =
+        handles.into_iter().map(|handle| handle.join().expect("the gate opens")).collect();
+    latencies.sort_unstable();
+    [0.5, 0.99].map(|quantile| latencies[((threads - 1) as f64 * quantile) as usize].as_nanos() as f64)
+}
+
 /// Threads that wait at a gate.
-struct Parked {
+pub(super) struct Parked {
     gate: Arc<MVar<u64>>,
     handles: Vec<JoinHandle<u64>>,
 }
 
 impl Parked {
-    fn spawn(threads: usize) -> (Cost, Parked) {
+    pub(super) fn spawn(threads: usize) -> (Cost, Parked) {
         let gate = Arc::new(MVar::empty());
         let arrived = Arc::new(AtomicUsize::new(0));
         let all_here = Arc::new(MVar::empty());
@@ -132,7 +164,7 @@ impl Parked {
         (watch.stop(threads as u64), Parked { gate, handles })
     }
 
-    fn wake(self) -> Cost {
+    pub(super) fn wake(self) -> Cost {
         let threads = self.handles.len() as u64;
         let watch = Stopwatch::start();
         self.gate.put(KEY);

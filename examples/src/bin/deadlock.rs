@@ -2,27 +2,30 @@
 //! `-- forever` for a thread that waits for a value that nobody can give. The report ends the process with code 3.
 #![forbid(unsafe_code)]
 
-use std::env;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 
 use bast::deadlock;
 use bast::sync::{MVar, Mutex};
-use bast_examples::logger;
+use bast_examples::{arguments, logger};
+
+const HELP: &str = "\
+What a deadlock looks like: two mutexes that are locked crosswise, or a value that nobody can give.
+
+Usage: deadlock cycle | forever
+";
 
 fn main() -> ExitCode {
+    let arguments = arguments::of_program(HELP, 1..=1);
     logger::init(log::LevelFilter::Info);
     deadlock::set_hook(|report| {
         println!("{:?} of {} threads", report.kind(), report.threads_in_all());
         process::exit(3);
     });
-    match env::args().nth(1).as_deref() {
-        Some("cycle") => bast::run(cycle),
-        Some("forever") => bast::run(forever),
-        _ => {
-            eprintln!("usage: deadlock cycle | forever");
-            return ExitCode::from(2);
-        }
+    match arguments[0].as_str() {
+        "cycle" => bast::run(cycle),
+        "forever" => bast::run(forever),
+        other => return arguments::complain(format!("{other:?} is neither cycle nor forever")),
     }
     ExitCode::SUCCESS
 }

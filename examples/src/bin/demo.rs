@@ -6,15 +6,12 @@ use std::process::ExitCode;
 
 use bast::alloc::YieldingAlloc;
 use bast_examples::demo::{self, cli};
-use bast_examples::logger;
+use bast_examples::{arguments, logger};
 
 // SAFETY: of the demo's threads those that serve `/burn` opt in, for the length of its computation (`demo/burn.rs`),
 // which uses its own memory and nothing of the OS thread's, std's or anybody's.
 #[global_allocator]
 static ALLOCATOR: YieldingAlloc<System> = unsafe { YieldingAlloc::new(System) };
-
-/// The exit code for what the user can put right: options, address, root.
-const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let done = match cli::parse(env::args_os().skip(1)) {
@@ -28,11 +25,5 @@ fn main() -> ExitCode {
         }
         Err(error) => Err(format!("{error} (--help lists the options)")),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("demo: {message}");
-            ExitCode::from(USAGE)
-        }
-    }
+    arguments::end(done)
 }

@@ -8,8 +8,16 @@ use std::time::{Duration, Instant};
 
 use bast::sync::{MVar, channel};
 use bast::{BlockedOn, Builder};
+use bast_examples::arguments;
+
+const HELP: &str = "\
+Prints a dump of its threads, and what the watchdog says of one that holds its core.
+
+Usage: dump
+";
 
 fn main() -> io::Result<()> {
+    arguments::of_program(HELP, 0..=0);
     let (tell, told) = mpsc::channel();
     let runtime = bast::Runtime::builder()
         .capabilities(2)

@@ -5,10 +5,7 @@ use std::env;
 use std::process::ExitCode;
 
 use bast_examples::echo::{self, cli};
-use bast_examples::logger;
-
-/// The exit code for what the user can put right: options, address.
-const USAGE: u8 = 2;
+use bast_examples::{arguments, logger};
 
 fn main() -> ExitCode {
     logger::init(log::LevelFilter::Info);
@@ -20,11 +17,5 @@ fn main() -> ExitCode {
         Ok(cli::Command::Serve(options)) => echo::serve(&options).map_err(|error| error.to_string()),
         Err(error) => Err(format!("{error} (--help lists the options)")),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("echo: {message}");
-            ExitCode::from(USAGE)
-        }
-    }
+    arguments::end(done)
 }

@@ -2,20 +2,33 @@
 //! <https://ui.perfetto.dev> or `chrome://tracing`. Four producers send through a small channel to one consumer.
 #![forbid(unsafe_code)]
 
-use std::env;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use bast::{Builder, Handle, event_log};
+use bast_examples::arguments;
 
-fn main() -> io::Result<()> {
-    let path = env::args().nth(1).ok_or_else(|| io::Error::other("usage: event_log FILE"))?;
+const HELP: &str = "\
+Runs a small program and writes a trace of it, for https://ui.perfetto.dev.
+
+Usage: event_log FILE
+";
+
+fn main() -> ExitCode {
+    let [path] = &arguments::of_program(HELP, 1..=1)[..] else { unreachable!("event_log: one argument") };
+    arguments::end(trace(path.clone()))
+}
+
+fn trace(path: String) -> io::Result<()> {
     bast::run(move || {
         let log = Handle::current().start_event_log(1 << 16)?;
         work()?;
         log.stop();
-        let mut file = BufWriter::new(File::create(&path)?);
+        let mut file = BufWriter::new(
+            File::create(&path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?,
+        );
         log.write_chrome(&mut file)?;
         file.flush()
     })

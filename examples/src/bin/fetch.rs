@@ -9,11 +9,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bast_examples::arguments;
 use bast_server::Method;
 use bast_server::client::Client;
 use lexopt::prelude::*;
 
-const HELP: &str = "usage: fetch [OPTIONS] URL
+const HELP: &str = "\
+Fetches a URL, somewhat like curl.
+
+Usage: fetch [OPTIONS] URL
+
   -X METHOD      the method: GET by default, POST with -d, PUT with -T
   -H 'NAME: VALUE'  a header field; any number of them
   -d BODY        sends this body
@@ -22,6 +27,7 @@ const HELP: &str = "usage: fetch [OPTIONS] URL
   -I             asks for the head only
   -L             follows up to 10 redirects
   -m SECONDS     gives up after that
+  -h, --help     print this and exit
 ";
 
 #[derive(Default)]
@@ -37,7 +43,15 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match options().and_then(|options| fetch(&options)) {
+    let options = match options() {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return arguments::complain(format!("{error} (--help lists the options)")),
+    };
+    match fetch(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("fetch: {error}");
@@ -52,7 +66,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn options() -> Result<Options, Box<dyn Error>> {
+fn options() -> Result<Option<Options>, Box<dyn Error>> {
     let mut options = Options::default();
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -72,11 +86,12 @@ fn options() -> Result<Options, Box<dyn Error>> {
             }
             Short('L') => options.follows = true,
             Short('m') => options.time = Some(Duration::from_secs(parser.value()?.parse()?)),
+            Short('h') | Long("help") => return Ok(None),
             Value(url) if options.url.is_empty() => options.url = url.string()?,
-            _ => return Err(HELP.into()),
+            other => return Err(other.unexpected().into()),
         }
     }
-    if options.url.is_empty() { Err(HELP.into()) } else { Ok(options) }
+    if options.url.is_empty() { Err("which URL?".into()) } else { Ok(Some(options)) }
 }
 
 fn fetch(options: &Options) -> Result<(), Box<dyn Error>> {

@@ -13,17 +13,25 @@
 
 use std::env;
 use std::io;
-use std::process::{self, Command};
+use std::process::{self, Command, ExitCode};
 
 use bast::signal::{Signal, Signals};
+use bast_examples::arguments;
 use bast_server::{Request, Server};
 
-fn main() -> io::Result<()> {
-    let mut arguments = env::args().skip(1);
-    let (Some(path), Some(address)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: handover PATH ADDRESS");
-        process::exit(2);
-    };
+const HELP: &str = "\
+A server that can be replaced while it serves: SIGHUP starts the program anew, which takes over at PATH.
+
+Usage: handover PATH IP:PORT
+";
+
+fn main() -> ExitCode {
+    let arguments = arguments::of_program(HELP, 2..=2);
+    let [path, address] = &arguments[..] else { unreachable!("handover: two arguments") };
+    arguments::end(serve(path.clone(), address))
+}
+
+fn serve(path: String, address: &str) -> io::Result<()> {
     let server = match Server::take_over(&path)? {
         Some(server) => server,
         None => match Server::from_env()? {

@@ -4,14 +4,27 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::process::ExitCode;
 
+use bast_examples::arguments;
 use bast_server::http_types::HttpHandler;
 use bast_server::{Router, Server};
 use http::{Request, Response, StatusCode, header};
 
-fn main() -> io::Result<()> {
+const HELP: &str = "\
+A program with the types of the http crate, ported.
+
+Usage: http_types [IP:PORT]     [default: 127.0.0.1:8081]
+";
+
+fn main() -> ExitCode {
+    let arguments = arguments::of_program(HELP, 0..=1);
+    arguments::end(serve(arguments.first().map_or("127.0.0.1:8081", String::as_str)))
+}
+
+fn serve(address: &str) -> io::Result<()> {
     let app = Router::new().get("/", HttpHandler(index)).post("/sum", HttpHandler(sum));
-    let server = Server::bind("127.0.0.1:8081")?;
+    let server = Server::bind(address)?;
     println!("listening on http://{}", server.local_addr()?);
     server.serve(app)
 }

@@ -5,10 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bast::sync::MVar;
+use bast_examples::arguments;
 
 const LONG: Duration = Duration::from_secs(3600);
 
+const HELP: &str = "\
+Kills, throws, limits and masks: what becomes of threads.
+
+Usage: interrupt
+";
+
 fn main() {
+    arguments::of_program(HELP, 0..=0);
     bast::run(|| {
         kill();
         throw();

@@ -4,9 +4,18 @@
 use std::panic;
 use std::time::{Duration, Instant};
 
+use bast_examples::arguments;
+
 const TEXTS: [&str; 3] = ["a thread that borrows", "needs a parent", "that does not go on without it"];
 
+const HELP: &str = "\
+Threads that borrow, in a scope that waits for them.
+
+Usage: scopes
+";
+
 fn main() {
+    arguments::of_program(HELP, 0..=0);
     bast::run(|| {
         // The threads borrow from this frame, and are over when the scope is.
         let words = bast::scope(|scope| {

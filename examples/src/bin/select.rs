@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bast::Select;
 use bast::sync::{MVar, channel};
+use bast_examples::arguments;
 
 /// What came first.
 enum Came {
@@ -15,7 +16,14 @@ enum Came {
     Stop,
 }
 
+const HELP: &str = "\
+Waits for whatever comes first of several.
+
+Usage: select
+";
+
 fn main() {
+    arguments::of_program(HELP, 0..=0);
     bast::run(|| {
         let (jobs, inbox) = channel(10);
         let stop = Arc::new(MVar::empty());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bast::net::{TcpListener, TcpStream};
+use bast_examples::arguments;
 use bast_examples::side_runtime::SideRuntime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -26,7 +27,14 @@ async fn ask(server: SocketAddr, question: String) -> io::Result<String> {
     tokio::time::timeout(Duration::from_secs(10), exchange).await?
 }
 
+const HELP: &str = "\
+A hundred green threads that use an async client.
+
+Usage: side_runtime
+";
+
 fn main() -> io::Result<()> {
+    arguments::of_program(HELP, 0..=0);
     let side = Arc::new(SideRuntime::start()?);
     bast::run(move || {
         let listener = TcpListener::bind("127.0.0.1:0")?;

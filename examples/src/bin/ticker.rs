@@ -8,8 +8,10 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bast_examples::arguments;
 use bast_server::topic::{Event, Topic};
 use bast_server::{Error, Request, Response, Router, Server, ServerEvent, Status};
 
@@ -21,9 +23,21 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A poll is answered by then, if only with nothing: before proxies lose theirs.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-fn main() -> io::Result<()> {
-    bast::run(|| {
-        let server = Server::bind(std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned()))?;
+const HELP: &str = "\
+A stream of events: at /events as server-sent events, at /poll by long polling, at / as a page.
+
+Usage: ticker [IP:PORT]     [default: 127.0.0.1:8080]
+";
+
+fn main() -> ExitCode {
+    let arguments = arguments::of_program(HELP, 0..=1);
+    let address = arguments.first().map_or("127.0.0.1:8080", String::as_str).to_owned();
+    arguments::end(serve(address))
+}
+
+fn serve(address: String) -> io::Result<()> {
+    bast::run(move || {
+        let server = Server::bind(address)?;
         println!("http://{}/", server.local_addr()?);
         let ticks = Topic::new(HISTORY);
         bast::spawn({

@@ -5,22 +5,32 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use bast::fs::{self, File};
 use bast::stdio;
 use bast::sync::{Sender, channel};
+use bast_examples::arguments;
 
 /// Files read at a time.
 const READERS: usize = 16;
 
-fn main() -> io::Result<()> {
-    bast::run(|| {
-        let words = match std::env::args_os().nth(1) {
-            Some(folder) => count_below(Path::new(&folder))?,
+const HELP: &str = "\
+Counts the words of all files below a directory, or of standard input.
+
+Usage: words [FOLDER]
+";
+
+fn main() -> ExitCode {
+    let folder = arguments::of_program(HELP, 0..=1).pop();
+    arguments::end(bast::run(move || {
+        let words = match folder {
+            Some(folder) => count_below(Path::new(&folder))
+                .map_err(|error| io::Error::new(error.kind(), format!("{folder}: {error}")))?,
             None => count(stdio::stdin().lock())?,
         };
         writeln!(stdio::stdout(), "{words}")
-    })
+    }))
 }
 
 fn count_below(folder: &Path) -> io::Result<usize> {

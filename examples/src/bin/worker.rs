@@ -4,14 +4,26 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use bast_examples::logger;
+use bast_examples::{arguments, logger};
 use bast_server::{Error, Request, Router, Server};
 
-fn main() -> io::Result<()> {
+const HELP: &str = "\
+A server with a thread in the background: POST /jobs/NAME.
+
+Usage: worker [IP:PORT]     [default: 127.0.0.1:8080]
+";
+
+fn main() -> ExitCode {
+    let arguments = arguments::of_program(HELP, 0..=1);
     logger::init(log::LevelFilter::Info);
-    bast::run(|| {
+    arguments::end(serve(arguments.first().map_or("127.0.0.1:8080", String::as_str).to_owned()))
+}
+
+fn serve(address: String) -> io::Result<()> {
+    bast::run(move || {
         let (jobs, inbox) = bast::sync::channel::<String>(100);
         let worker = bast::spawn(move || {
             for job in &inbox {
@@ -26,7 +38,7 @@ fn main() -> io::Result<()> {
             });
         // `serve` uses the runtime that it is called in. The handler goes with the server, and with it the sender: the
         // worker does what is queued and ends.
-        Server::bind("127.0.0.1:8080")?.serve(app)?;
+        Server::bind(address)?.serve(app)?;
         worker.join().map_err(io::Error::other)
     })
 }

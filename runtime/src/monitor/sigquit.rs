@@ -10,14 +10,23 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 use std::thread;
 
-/// Writes a [`dump`](crate::dump()) of the caller's runtime to stderr whenever the process gets SIGQUIT, from now on and
-/// as long as the runtime lives. Without this call the signal ends the process.
+/// Makes SIGQUIT (`Ctrl-\`, `kill -QUIT`) write a [`dump`](crate::dump()) of the caller's runtime to stderr, from now on and as
+/// long as the runtime lives. To be called once, at the start: it dumps nothing itself, and without it the signal ends the
+/// process, as is the system's default.
 ///
 /// An OS thread waits for the signal, so that it works when all cores are stuck.
 ///
+/// It is called within the runtime that it is to watch. What makes one by itself where there is none, as `serve` of
+/// `bast-server` does, has no place for that, so it is called in one:
+///
 /// ```
-/// bast::run(|| bast::dump_on_sigquit())?;
-/// # Ok::<(), std::io::Error>(())
+/// # fn serve() -> std::io::Result<()> { Ok(()) }
+/// fn main() -> std::io::Result<()> {
+///     bast::run(|| {
+///         bast::dump_on_sigquit()?;
+///         serve()
+///     })
+/// }
 /// ```
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub trait ToSocketAddrs {
     /// thread of the pool, until the resolver gives up.
     ///
     /// # Errors
-    /// The text is malformed, the name is not known, or the pool cannot start an OS thread.
+    /// The text is malformed, the name is not known (both are in the message), or the pool cannot start an OS thread.
     fn to_socket_addrs(&self) -> io::Result<vec::IntoIter<SocketAddr>>;
 }
 
@@ -55,10 +55,12 @@ fn resolve(name: &str, port: u16, deadline_ns: Option<u64>) -> io::Result<vec::I
         return Ok(one(SocketAddr::new(ip, port)));
     }
     park::interruption_point();
-    let name = name.to_owned();
+    let asked = name.to_owned();
     let found =
-        offload::attempt(deadline_ns, move || std::net::ToSocketAddrs::to_socket_addrs(&(&*name, port)))?;
-    found.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+        offload::attempt(deadline_ns, move || std::net::ToSocketAddrs::to_socket_addrs(&(&*asked, port)))?;
+    // The resolver's errors do not say which name they are about.
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", name.escape_debug()));
+    found.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())).map_err(named)
 }
 
 fn one(address: impl Into<SocketAddr>) -> vec::IntoIter<SocketAddr> {
@@ -70,9 +72,10 @@ impl ToSocketAddrs for str {
         if let Ok(address) = self.parse::<SocketAddr>() {
             return Ok(one(address));
         }
-        let malformed = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let malformed =
+            |what| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {what}", self.escape_debug()));
         let (name, port) = self.rsplit_once(':').ok_or_else(|| malformed("an address without a port"))?;
-        resolve(name, port.parse().map_err(|_| malformed("a port that is none"))?, None)
+        resolve(name, port.parse().map_err(|_| malformed("the port is none of 0 to 65535"))?, None)
     }
 }
 

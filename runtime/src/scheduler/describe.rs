@@ -3,6 +3,7 @@
 
 use super::{current, park};
 use crate::thread::control::Reference;
+use crate::thread::label::Label;
 use crate::thread::{Control, ThreadId};
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
@@ -29,6 +30,15 @@ pub(super) fn describe_running(out: &mut dyn fmt::Write) {
     };
     // The writer's only failure is to be full.
     let _ = described;
+}
+
+/// Where the size of the running thread's stack is set. Async-signal-safe, as [`describe_running`] is.
+pub(super) fn stack_set_by() -> &'static str {
+    let role = current::thread().and_then(|(_, control)| match Reference::new(control).label() {
+        Some(Label::Role(role, _)) => Some(*role),
+        _ => None,
+    });
+    role.map_or("Builder::stack_size", |role| role.stack_set_by)
 }
 
 fn write_name(out: &mut dyn fmt::Write, thread: &Reference) -> fmt::Result {

@@ -38,5 +38,5 @@ pub use counters::{Counters, RuntimeCounters};
 pub(crate) use park::{park, wake_all};
 pub(crate) use remote::{Mail, Remote};
 pub(crate) use runtime::{Inner, Settings};
-pub(crate) use spawn::{Placement, Spawned, spawn, spawn_local, spawn_unchecked};
+pub(crate) use spawn::{Placement, Spawned, spawn, spawn_local, spawn_local_unchecked, spawn_unchecked};
 pub(crate) use watch::{Held, Report, WatchSettings};

@@ -336,3 +336,20 @@ impl fmt::Debug for Remote {
         f.debug_struct("Remote").field("slot", &self.slot).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines are fetched in pairs of 64 bytes.
+    const LINES_BYTES: usize = 128;
+
+    #[test]
+    fn what_different_cores_write_is_never_on_one_cache_line() {
+        let neighbours = [(&raw const SLOTS[0]).addr(), (&raw const SLOTS[1]).addr()];
+        assert!(neighbours.iter().all(|address| address.is_multiple_of(LINES_BYTES)));
+        // A thread's own, which its core writes at each switch; threads of different cores lie side by side.
+        assert!(align_of::<Control>().is_multiple_of(LINES_BYTES));
+        assert!(size_of::<Control>().is_multiple_of(LINES_BYTES));
+    }
+}

@@ -73,7 +73,7 @@ impl Inner {
         let _section = Section::enter(); // what is initialised once is so under locks of std
         refuse_in_forked_child()?;
         fork::watch(Remote::end_all_slices);
-        stack::overflow::install(describe::describe_running);
+        stack::overflow::install(describe::describe_running, describe::stack_set_by);
         describe::install_panic_hook();
         crate::sys::signal::ignore_sigpipe();
         let (max, reason) = stack::stacks_max(settings.guard)?;

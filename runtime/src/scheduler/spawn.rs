@@ -135,11 +135,30 @@ where
     F: FnOnce() -> T + 'static,
     T: 'static,
 {
+    // SAFETY: what is 'static lives long enough.
+    unsafe { spawn_local_unchecked(how, f) }
+}
+
+/// The same for a closure that borrows.
+///
+/// # Safety
+/// What `f` borrows, and what it returns, lives until the thread has ended and the result is dropped.
+///
+/// # Errors
+/// As [`spawn_local`].
+///
+/// # Panics
+/// As [`spawn_local`].
+pub(crate) unsafe fn spawn_local_unchecked<F, T>(how: Spawned, f: F) -> io::Result<Joiner<T>>
+where
+    F: FnOnce() -> T,
+{
     park::switch_point();
     let capability: &Capability = current::get().unwrap_or_else(|| panic!("{NOT_IN_A_RUNTIME}"));
     let class = how.stack_class.unwrap_or(capability.runtime().settings().stack_class);
     // SAFETY: the thread is enqueued on this very OS thread and never in a nursery, from where it could be taken:
-    // the closure runs and is dropped here. A `T` that is not Send makes a joiner that is not Send.
+    // the closure runs and is dropped here. A `T` that is not Send makes a joiner that is not Send. That what they borrow lives
+    // long enough is the caller's promise.
     let (control, joiner) =
         unsafe { prepare(capability.runtime(), capability.remote().slot(), how.label, class, f)? };
     let preempt = how.preempt_at_allocation;

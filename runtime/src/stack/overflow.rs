@@ -16,20 +16,23 @@ pub(crate) use crate::sys::fault::AltStack;
 /// handler, on the OS thread whose green thread overflowed.
 pub(crate) type Describe = fn(&mut dyn Write);
 
-static DESCRIBE: OnceLock<Describe> = OnceLock::new();
+/// Says where the size of the running thread's stack is set, such as `Builder::stack_size`. Async-signal-safe, too.
+pub(crate) type SetBy = fn() -> &'static str;
+
+static INSTALLED: OnceLock<(Describe, SetBy)> = OnceLock::new();
 
 /// Makes overflows of our stacks speak. The first call of a process counts, later ones do nothing. Every OS thread
 /// that runs stacks needs an [`AltStack`] besides.
-pub(crate) fn install(describe: Describe) {
-    DESCRIBE.get_or_init(|| describe);
+pub(crate) fn install(describe: Describe, set_by: SetBy) {
+    INSTALLED.get_or_init(|| (describe, set_by));
     fault::install(on_fault);
 }
 
 fn on_fault(fault_address: usize) {
-    let (Some(stack), Some(describe)) = (table::find(fault_address), DESCRIBE.get()) else { return };
+    let (Some(stack), Some(installed)) = (table::find(fault_address), INSTALLED.get()) else { return };
     if stack.in_guard {
         let mut message = Message::new();
-        compose(&mut message, *describe, &stack, fault_address);
+        compose(&mut message, *installed, &stack, fault_address);
         fault::write_stderr(message.text());
         std::process::abort();
     }
@@ -38,7 +41,12 @@ fn on_fault(fault_address: usize) {
 /// The longest description of a thread that is printed. Labels may be long, and the numbers come after them.
 const NAME_BYTES_MAX: usize = 160;
 
-fn compose(out: &mut Message<512>, describe: Describe, stack: &Found, fault_address: usize) {
+fn compose(
+    out: &mut Message<512>,
+    (describe, set_by): (Describe, SetBy),
+    stack: &Found,
+    fault_address: usize,
+) {
     let (limit, end) = (stack.usable.start, stack.usable.end);
     let stack_kib = (end - limit - PAGE_BYTES) >> 10; // the class: a slot has a page more
     let mut name = Message::<NAME_BYTES_MAX>::new();
@@ -49,8 +57,8 @@ fn compose(out: &mut Message<512>, describe: Describe, stack: &Found, fault_addr
     let _ = writeln!(
         out,
         " overflowed its stack of {stack_kib} KiB (fault at {fault_address:#x}, stack {limit:#x}-{end:#x}): \
-         unbounded recursion, or a thread that needs a larger one: Builder::stack_size, or bast::ensure_stack where it \
-         recurses"
+         unbounded recursion, or a thread that needs a larger one: {}, or bast::ensure_stack where it recurses",
+        set_by()
     );
 }
 
@@ -124,7 +132,7 @@ mod tests {
 
     /// Overflows a stack of 192 KiB in this process.
     fn overflow(kind: GuardKind) {
-        install(describe);
+        install(describe, || "Builder::stack_size");
         let _alt_stack = AltStack::install().unwrap();
         let stack = StackPool::new(kind).unwrap().take(SizeClass::DEFAULT).unwrap();
         corosensei::on_stack(Lent(&stack), || {
@@ -163,7 +171,7 @@ mod tests {
     #[test]
     fn an_overflow_of_an_os_threads_own_stack_is_left_to_std() {
         let output = child::run(|| {
-            install(describe);
+            install(describe, || "Builder::stack_size");
             thread::Builder::new()
                 .name("plain".into())
                 .spawn(|| black_box(recurse(0)))
@@ -180,7 +188,7 @@ mod tests {
     #[test]
     fn a_wild_access_is_no_overflow() {
         let output = child::run(|| {
-            install(describe);
+            install(describe, || "Builder::stack_size");
             // SAFETY: none is needed where nothing is read: the first page is never mapped, the load faults.
             unsafe { (0x10 as *const u8).read_volatile() };
         });
@@ -192,11 +200,15 @@ mod tests {
     fn a_long_label_does_not_crowd_out_the_addresses() {
         let mut message = Message::new();
         let stack = Found { usable: 0x7000_1000_0000..0x7000_1003_1000, in_guard: true };
-        compose(&mut message, |out| _ = out.write_str(&"long ".repeat(200)), &stack, 0x7000_0fff_ffff);
+        let installed: (Describe, SetBy) =
+            (|out| _ = out.write_str(&"long ".repeat(200)), || "Settings::stack_bytes of the server");
+        compose(&mut message, installed, &stack, 0x7000_0fff_ffff);
         let text = core::str::from_utf8(message.text()).unwrap();
         assert!(
             text.contains("stack of 192 KiB (fault at 0x70000fffffff, stack 0x700010000000-0x700010031000)")
         );
-        assert!(text.ends_with("bast::ensure_stack where it recurses\n"));
+        assert!(text.ends_with(
+            "needs a larger one: Settings::stack_bytes of the server, or bast::ensure_stack where it recurses\n"
+        ));
     }
 }

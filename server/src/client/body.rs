@@ -9,14 +9,16 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::error::{Error, Wait};
+use super::error::{Error, Part, Wait};
 use super::head::{self, Framing};
 use super::headers::Headers;
 use super::limits::TimeLimits;
 use super::pace::Pace;
+use super::place::Place;
 use crate::http1::body::{RequestBody, Step};
 use crate::http1::head::{Framing as Known, Refusal};
 use crate::limits::Limits;
@@ -32,6 +34,7 @@ use crate::message::Status;
 /// off, `InvalidData` where the body is malformed or beyond a limit.
 pub struct Body {
     state: State,
+    place: Arc<Place>,
     trailers: Headers,
 }
 
@@ -75,7 +78,7 @@ const TOO_LARGE: Error = Error::too_large("its body");
 
 impl Body {
     /// The body that begins now on `connection`, which may be used again behind it or not.
-    pub(super) fn new(connection: Connection, framing: Framing, reuse: bool) -> Body {
+    pub(super) fn new(connection: Connection, framing: Framing, reuse: bool, place: Arc<Place>) -> Body {
         let limits = &connection.shared.limits;
         let body_bytes_max = limits.body_bytes_max.unwrap_or(u64::MAX);
         let decoder = match framing {
@@ -87,7 +90,7 @@ impl Body {
             Framing::UntilClose => Decoder::UntilClose(body_bytes_max),
         };
         let open = Open { connection, decoder, reuse, framing: Vec::new(), pace: None };
-        let mut body = Body { state: State::Open(Box::new(open)), trailers: Headers::default() };
+        let mut body = Body { state: State::Open(Box::new(open)), place, trailers: Headers::default() };
         if framing == Framing::Known(Known::Empty) {
             body.end();
         }
@@ -95,8 +98,8 @@ impl Body {
     }
 
     /// Behind a response that hands the connection over, there is none.
-    pub(super) fn none() -> Body {
-        Body { state: State::Done, trailers: Headers::default() }
+    pub(super) fn none(place: Arc<Place>) -> Body {
+        Body { state: State::Done, place, trailers: Headers::default() }
     }
 
     /// The trailers (RFC 9110 §6.5), once the body was read to its end; before that there are none. They were not there
@@ -130,10 +133,19 @@ impl Body {
         let _ = io::copy(&mut (&mut self).take(bytes_max.saturating_add(1)), &mut io::sink());
     }
 
+    /// What the body is of.
+    pub(super) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
     /// The whole body, as far as it was not read yet.
     pub(super) fn collect(&mut self) -> Result<Vec<u8>, Error> {
+        self.collect_open().map_err(|error| error.about(&self.place))
+    }
+
+    fn collect_open(&mut self) -> Result<Vec<u8>, Error> {
         let State::Open(open) = &mut self.state else {
-            return if self.is_done() { Ok(Vec::new()) } else { Err(Error::cut_off()) };
+            return if self.is_done() { Ok(Vec::new()) } else { Err(Error::cut_off(Part::Body)) };
         };
         let bytes_max = open.connection.shared.limits.collected_bytes_max;
         let promised = open.promised();
@@ -161,7 +173,7 @@ impl Read for Body {
         let open = match &mut self.state {
             State::Open(open) if !room.is_empty() => open,
             State::Open(_) | State::Done => return Ok(0),
-            State::Failed => return Err(Error::cut_off().into_io()),
+            State::Failed => return Err(Error::cut_off(Part::Body).about(&self.place).into_io()),
         };
         match open.read(room) {
             Ok(Progress::Data(count)) => Ok(count),
@@ -175,7 +187,8 @@ impl Read for Body {
                 self.state = State::Failed;
                 // The end of a connection means another thing before a response than within one.
                 let is_cut = error.is_unanswered();
-                Err(if is_cut { Error::cut_off().caused_by(error) } else { error }.into_io())
+                let error = if is_cut { Error::cut_off(Part::Body).caused_by(error) } else { error };
+                Err(error.about(&self.place).into_io())
             }
         }
     }
@@ -220,7 +233,7 @@ impl Open {
                 continue;
             };
             return match (&mut self.decoder, count) {
-                (Decoder::Framed(_), 0) => Err(Error::cut_off()),
+                (Decoder::Framed(_), 0) => Err(Error::cut_off(Part::Body)),
                 (Decoder::UntilClose(_), 0) => Ok(Progress::Done(Headers::default())),
                 (Decoder::Framed(decoder), _) => {
                     decoder.took(count);
@@ -241,7 +254,7 @@ impl Open {
     /// Waits for more of the framing, or for more than a small read wants.
     fn more(&mut self) -> Result<(), Error> {
         match self.connection.fill(self.limit(), Wait::Body)? {
-            0 => Err(Error::cut_off()),
+            0 => Err(Error::cut_off(Part::Body)),
             count => self.keeps_pace(count),
         }
     }

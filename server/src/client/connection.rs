@@ -44,6 +44,9 @@ pub(super) struct Connection {
 /// address would ever answer.
 const CONNECT_SHARE_MIN: Duration = Duration::from_secs(2);
 
+/// Which error it is that a wait was in vain: the limit of the step has passed, or that of the whole exchange.
+type Late = fn(Wait) -> Error;
+
 impl Connection {
     /// A connection to where the URL says: an idle one unless a new one is wanted.
     ///
@@ -80,14 +83,14 @@ impl Connection {
         &mut self.buffers.get().output
     }
 
-    /// How long to wait now, for a step that may take `limit`, and what has passed then.
-    fn patience(&self, limit: Duration, wait: Wait) -> Result<(Duration, Wait), Error> {
-        let Some(deadline) = self.deadline else { return Ok((limit.max(TICK), wait)) };
+    /// How long to wait now, for a step that may take `limit`, and which error it is when that has passed.
+    fn patience(&self, limit: Duration, wait: Wait) -> Result<(Duration, Late), Error> {
+        let Some(deadline) = self.deadline else { return Ok((limit.max(TICK), Error::timeout)) };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Error::timeout(Wait::Total));
+            return Err(Error::total_timeout(wait));
         }
-        Ok(if left < limit { (left, Wait::Total) } else { (limit.max(TICK), wait) })
+        Ok(if left < limit { (left, Error::total_timeout) } else { (limit.max(TICK), Error::timeout) })
     }
 
     /// Receives into the input buffer; 0 is the end.
@@ -115,9 +118,9 @@ impl Connection {
         wait: Wait,
         read: impl FnOnce(&mut TcpStream, &mut Buffers) -> io::Result<usize>,
     ) -> Result<usize, Error> {
-        let (patience, wait) = self.patience(limit, wait)?;
-        self.stream.set_read_timeout(Some(patience)).map_err(Error::io)?;
-        read(&mut self.stream, self.buffers.get()).map_err(|error| failed(error, wait))
+        let (patience, late) = self.patience(limit, wait)?;
+        self.stream.set_read_timeout(Some(patience)).map_err(|error| Error::io("no limit of time", error))?;
+        read(&mut self.stream, self.buffers.get()).map_err(|error| failed(error, wait, late))
     }
 
     /// Receives what is there, without waiting: `None` if nothing is.
@@ -147,8 +150,11 @@ impl Connection {
         if !spent.is_zero() && spent >= limit {
             return Err(Error::timeout(Wait::Write));
         }
-        let (patience, _) = self.patience(limit.saturating_sub(spent), Wait::Write)?;
-        self.stream.set_write_timeout(Some(patience.min(LOOK))).map_err(Error::io)?;
+        let (patience, late) = self.patience(limit.saturating_sub(spent), Wait::Write)?;
+        let patience = patience.min(LOOK);
+        self.stream
+            .set_write_timeout(Some(patience))
+            .map_err(|error| Error::io("no limit of time", error))?;
         match self.stream.write(bytes) {
             Ok(count) => {
                 waiting.since = None;
@@ -167,7 +173,7 @@ impl Connection {
                 }
                 Ok(None)
             }
-            Err(error) => Err(failed(error, Wait::Write)),
+            Err(error) => Err(failed(error, Wait::Write, late)),
         }
     }
 
@@ -263,14 +269,22 @@ impl fmt::Debug for Connection {
 }
 
 /// What a failed call means for the exchange.
-fn failed(error: io::Error, wait: Wait) -> Error {
+fn failed(error: io::Error, wait: Wait, late: Late) -> Error {
     match error.kind() {
-        io::ErrorKind::TimedOut => Error::timeout(wait),
+        io::ErrorKind::TimedOut => late(wait),
         io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::NotConnected => Error::closed().caused_by(error),
-        _ => Error::io(error),
+        _ => Error::io(
+            match wait {
+                Wait::Connect => "no connection",
+                Wait::Write => "sending the request failed",
+                Wait::Head => "receiving the head of the response failed",
+                Wait::Body => "receiving the body of the response failed",
+            },
+            error,
+        ),
     }
 }
 
@@ -279,7 +293,9 @@ fn connect(url: &Url, limit: Duration, deadline: Option<Instant>) -> Result<TcpS
     let begin = Instant::now();
     let own = begin.checked_add(limit);
     let until = own.into_iter().chain(deadline).min();
-    let passed = || Error::timeout(if until == own { Wait::Connect } else { Wait::Total });
+    let passed = || {
+        if until == own { Error::timeout(Wait::Connect) } else { Error::total_timeout(Wait::Connect) }
+    };
     let left = || until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
     let late = |error: io::Error| {
         if error.kind() == io::ErrorKind::TimedOut {

@@ -37,6 +37,13 @@
 //! server sends, everything is bounded by [`Limits`] and [`TimeLimits`], and a response that could be understood in two
 //! ways is an error.
 //!
+//! # WebSocket
+//! `Request::websocket` opens one, and the module `websocket` here has what it gives: with the feature `websocket`.
+//!
+//! # Errors
+//! An [`Error`] names method, origin and path of its request, and what it failed at: connecting, sending, the head of
+//! the response, or its body. It does not name the query, where keys travel; put no secret into a path.
+//!
 //! # What it does not do
 //! No TLS (an `https` URL is an error), no proxies, no cookies, no content codings, no HTTP/2. Redirects are followed only
 //! if [asked for](Request::follow). Addresses of a name are tried one after the other.
@@ -49,6 +56,7 @@ mod head;
 mod headers;
 mod limits;
 mod pace;
+mod place;
 mod pool;
 mod prepared;
 mod redirect;
@@ -58,6 +66,8 @@ mod sending;
 mod upgraded;
 mod upload;
 mod url;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 use std::fmt;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::connection::Shared;
 use super::headers::{Lines, encode_line};
+use super::place::Place;
 use super::sending::{Length, OnInterim};
 use super::url::Url;
 use crate::message::Method;
@@ -31,6 +32,11 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn method(&self) -> Method<'_> {
         Method::from_name(&self.method)
+    }
+
+    /// What errors of it are about.
+    pub(super) fn place(&self) -> Arc<Place> {
+        Arc::new(Place::new(&self.method, self.url.clone()))
     }
 
     pub(super) fn is_head(&self) -> bool {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::connection::Shared;
 use super::error::Error;
 use super::headers::{Headers, Lines};
+use super::place::Place;
 use super::prepared::{Prepared, is_reserved};
 use super::redirect::{self, Content};
 use super::response::Response;
@@ -18,6 +19,7 @@ use super::url::Url;
 use crate::class::{is_field_value, is_token};
 use crate::http1::request_line::is_authority;
 use crate::message::{Method, Status};
+use crate::percent;
 use crate::response::Bytes;
 
 /// A request to be sent, made by a [`Client`](super::Client).
@@ -104,6 +106,37 @@ impl Request {
         self
     }
 
+    /// What all requests of the client share.
+    #[cfg(feature = "websocket")]
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// The value of the field that was set with this name; empty where none was.
+    #[cfg(feature = "websocket")]
+    pub(super) fn field(&self, name: &str) -> Vec<u8> {
+        self.lines.get(name).unwrap_or_default().to_vec()
+    }
+
+    /// Takes `ws` for what it is, another name of `http` (RFC 6455 §3).
+    #[cfg(feature = "websocket")]
+    pub(super) fn speak_http(&mut self) {
+        if let Some((scheme, rest)) = self.url.split_once("://")
+            && scheme.eq_ignore_ascii_case("ws")
+        {
+            self.url = format!("http://{rest}");
+        }
+    }
+
+    /// Refuses any other method.
+    #[cfg(feature = "websocket")]
+    pub(super) fn only(mut self, method: Method<'_>, reason: &'static str) -> Request {
+        if self.method != method.as_str() {
+            self.refuse(Error::request(reason));
+        }
+        self
+    }
+
     fn refuse(&mut self, error: Error) {
         self.refused.get_or_insert(error);
     }
@@ -121,7 +154,50 @@ impl Request {
             Ok(bytes) => self.body = Some(bytes.into()),
             Err(error) => self.refuse(Error::request("its body is no JSON").caused_by(error)),
         }
-        if self.lines.has("Content-Type") { self } else { self.header("Content-Type", "application/json") }
+        self.of_type("application/json")
+    }
+
+    /// Sets the body to these fields of an HTML form, and the `Content-Type` unless it is set.
+    pub fn form<K: AsRef<str>, V: AsRef<str>>(mut self, fields: impl IntoIterator<Item = (K, V)>) -> Request {
+        self.body = Some(percent::encode_pairs(fields).into());
+        self.of_type("application/x-www-form-urlencoded")
+    }
+
+    fn of_type(self, media_type: &str) -> Request {
+        if self.lines.has("Content-Type") { self } else { self.header("Content-Type", media_type) }
+    }
+
+    /// Adds parameters to the query of the URL, encoded as a form's fields are.
+    ///
+    /// ```no_run
+    /// use bast_server::client::Client;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let found = Client::new()
+    ///     .get("http://127.0.0.1:8080/search?lang=en")
+    ///     .query([("q", "cats & dogs"), ("page", "2")]) // ?lang=en&q=cats+%26+dogs&page=2
+    ///     .send()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn query<K: AsRef<str>, V: AsRef<str>>(
+        mut self,
+        parameters: impl IntoIterator<Item = (K, V)>,
+    ) -> Request {
+        let encoded = percent::encode_pairs(parameters);
+        if encoded.is_empty() {
+            return self;
+        }
+        // A fragment is not sent, and what came behind it would not be either.
+        self.url.truncate(self.url.find('#').unwrap_or(self.url.len()));
+        let joint = match self.url.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some((_, query)) if query.ends_with('&') => "",
+            Some(_) => "&",
+        };
+        self.url.push_str(joint);
+        self.url.push_str(&encoded);
+        self
     }
 
     /// Says how long the body is that will be written, for [`start`](Request::start) and
@@ -208,10 +284,12 @@ impl Request {
                 return Ok(response);
             }
             if followed == redirects_max {
-                return Err(Error::redirect("there are too many"));
+                return Err(Error::redirect("there are too many").about(&prepared.place()));
             }
             followed += 1;
-            if redirect::follow(&mut prepared, response.status(), response.headers())? == Content::Dropped {
+            let content = redirect::follow(&mut prepared, response.status(), response.headers())
+                .map_err(|error| error.about(response.place()))?;
+            if content == Content::Dropped {
                 body = None;
             }
             response.discard();
@@ -246,12 +324,16 @@ impl Request {
     }
 
     fn prepare(self) -> Result<Prepared, Error> {
+        let url = Url::parse(&self.url);
         if let Some(error) = self.refused {
-            return Err(error);
+            return Err(match url {
+                Ok(url) => error.about(&Arc::new(Place::new(&self.method, url))),
+                Err(_) => error,
+            });
         }
         let deadline = self.total.and_then(|total| Instant::now().checked_add(total));
         Ok(Prepared {
-            url: Url::parse(&self.url)?,
+            url: url?,
             shared: self.shared,
             method: self.method,
             lines: self.lines,

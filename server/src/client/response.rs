@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::body::Body;
 use super::error::Error;
 use super::head::{Framing, Head};
 use super::headers::Headers;
+use super::place::Place;
 use super::upgraded::Upgraded;
-use super::url::Url;
 #[cfg(feature = "json")]
 use crate::extract::json::STACK_BYTES;
 use crate::http1::head::Framing as Known;
@@ -18,13 +19,17 @@ use crate::message::{Status, Version};
 pub struct Response {
     head: Head,
     body: Body,
-    url: Url,
     upgraded: Option<Upgraded>,
 }
 
 impl Response {
-    pub(super) fn new(head: Head, url: Url, body: Body, upgraded: Option<Upgraded>) -> Response {
-        Response { head, body, url, upgraded }
+    pub(super) fn new(head: Head, body: Body, upgraded: Option<Upgraded>) -> Response {
+        Response { head, body, upgraded }
+    }
+
+    /// What errors of it are about.
+    pub(super) fn place(&self) -> &Arc<Place> {
+        self.body.place()
     }
 
     /// The status.
@@ -48,7 +53,7 @@ impl Response {
     /// Where the answer came from: the URL of the request, or that of the last redirect.
     #[must_use]
     pub fn url(&self) -> String {
-        self.url.to_string()
+        self.place().url.to_string()
     }
 
     /// The header fields.
@@ -101,8 +106,9 @@ impl Response {
     /// # Errors
     /// As [`read_to_vec`](Response::read_to_vec), and where it is not UTF-8.
     pub fn text(self) -> Result<String, Error> {
+        let place = Arc::clone(self.place());
         String::from_utf8(self.read_to_vec()?)
-            .map_err(|error| Error::content("it is not UTF-8").caused_by(error))
+            .map_err(|error| Error::content("it is not UTF-8").caused_by(error).about(&place))
     }
 
     /// The same as JSON, whatever its media type. Needs the feature `json`.
@@ -111,13 +117,16 @@ impl Response {
     /// As [`read_to_vec`](Response::read_to_vec), and where it is not what `T` is made from.
     #[cfg(feature = "json")]
     pub fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, Error> {
+        let place = Arc::clone(self.place());
         let body = self.read_to_vec()?;
         // How deep it is nested is the server's choice.
         let read = bast::ensure_stack(STACK_BYTES, || serde_json::from_slice(&body));
         read.map_err(|error| {
             // It may quote the server, and is meant for logs.
             let cause = error.to_string().escape_debug().to_string();
-            Error::content("it is not the JSON that was asked for").caused_by(std::io::Error::other(cause))
+            Error::content("it is not the JSON that was asked for")
+                .caused_by(std::io::Error::other(cause))
+                .about(&place)
         })
     }
 

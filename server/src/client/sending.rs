@@ -15,12 +15,12 @@ use std::time::Instant;
 
 use super::body::Body;
 use super::connection::{Connection, Waiting};
-use super::error::{Error, Wait};
+use super::error::{Error, Part, Wait};
 use super::head::{self, Framing, Head, Scan};
 use super::headers::{Headers, Lines};
+use super::place::Place;
 use super::prepared::Prepared;
 use super::response::Response;
-use super::url::Url;
 use crate::http1::encode::{CHUNK_BYTES_MAX, begin_chunk, end_chunk};
 use crate::http1::persistence::Persistence;
 use crate::message::Status;
@@ -63,8 +63,8 @@ pub(super) struct Sending {
     upgrades: bool,
     closes: bool,
     on_interim: Option<OnInterim>,
-    /// Where it goes.
-    url: Url,
+    /// What errors are about.
+    place: Arc<Place>,
     /// Another thread reads: this one only writes.
     is_split: bool,
 }
@@ -88,8 +88,18 @@ impl Sending {
     /// # Errors
     /// No connection, or it failed before the request was sent.
     pub(super) fn begin(prepared: &Prepared, length: Length, fresh: bool) -> Result<Sending, Error> {
+        let place = prepared.place();
+        Sending::begin_at(&place, prepared, length, fresh).map_err(|error| error.about(&place))
+    }
+
+    fn begin_at(
+        place: &Arc<Place>,
+        prepared: &Prepared,
+        length: Length,
+        fresh: bool,
+    ) -> Result<Sending, Error> {
         let expects = prepared.expects && !matches!(length, Length::Absent | Length::Sized(0));
-        let mut sending = Sending::open(prepared, length, fresh)?;
+        let mut sending = Sending::open(place, prepared, length, fresh)?;
         sending.compose(prepared, length, expects);
         if !expects {
             return Ok(sending);
@@ -98,13 +108,13 @@ impl Sending {
         if sending.early.as_ref().is_some_and(|head| head.status == Status::EXPECTATION_FAILED) {
             // "SHOULD repeat that request without a 100-continue expectation" (RFC 9110 §10.1.1). Nothing of the body was
             // sent, so any body can be.
-            sending = Sending::open(prepared, length, true)?;
+            sending = Sending::open(place, prepared, length, true)?;
             sending.compose(prepared, length, false);
         }
         Ok(sending)
     }
 
-    fn open(prepared: &Prepared, length: Length, fresh: bool) -> Result<Sending, Error> {
+    fn open(place: &Arc<Place>, prepared: &Prepared, length: Length, fresh: bool) -> Result<Sending, Error> {
         let connection = Connection::open(&prepared.shared, &prepared.url, prepared.deadline, fresh)?;
         Ok(Sending {
             connection,
@@ -121,7 +131,7 @@ impl Sending {
             upgrades: prepared.upgrades(),
             closes: prepared.closes,
             on_interim: prepared.on_interim.clone(),
-            url: prepared.url.clone(),
+            place: Arc::clone(place),
             is_split: false,
         })
     }
@@ -135,14 +145,17 @@ impl Sending {
     /// # Errors
     /// There is no second handle of the connection.
     pub(super) fn split(mut self) -> Result<(Sending, Sending), Error> {
-        let mut connection = self.connection.second().map_err(Error::io)?;
+        let mut connection = self
+            .connection
+            .second()
+            .map_err(|error| Error::io("the connection has no second handle", error).about(&self.place))?;
         std::mem::swap(connection.output(), self.connection.output());
         let writer = Sending {
             connection,
             state: self.state,
             early: None,
             on_interim: None,
-            url: self.url.clone(),
+            place: Arc::clone(&self.place),
             is_split: true,
             ..self
         };
@@ -164,7 +177,11 @@ impl Sending {
     ///
     /// # Errors
     /// More than was announced, or a limit of time.
-    pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.take(bytes).map_err(|error| error.about(&self.place))
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         if let State::Sized(left) = &mut self.state {
             *left = left
                 .checked_sub(bytes.len() as u64)
@@ -173,7 +190,8 @@ impl Sending {
         while !bytes.is_empty() && !self.is_stopped() {
             let held = self.connection.output().len();
             if held >= OUTPUT_BYTES_MAX {
-                self.flush()?;
+                self.end_chunk();
+                self.send_output()?;
                 continue;
             }
             if held == 0 && bytes.len() >= OUTPUT_BYTES_MAX && matches!(self.state, State::Sized(_)) {
@@ -196,7 +214,7 @@ impl Sending {
     /// A limit of time.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         self.end_chunk();
-        self.send_output()
+        self.send_output().map_err(|error| error.about(&self.place))
     }
 
     fn end_chunk(&mut self) {
@@ -299,6 +317,10 @@ impl Sending {
     /// # Errors
     /// Less was written than announced, or a limit of time.
     pub(super) fn finish_writing(&mut self, trailers: &Lines) -> Result<(), Error> {
+        self.end_body(trailers).map_err(|error| error.about(&self.place))
+    }
+
+    fn end_body(&mut self, trailers: &Lines) -> Result<(), Error> {
         match self.state {
             State::Sized(0) => {}
             State::Sized(_) => return Err(Error::request("its body is shorter than was announced")),
@@ -322,12 +344,22 @@ impl Sending {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn finish_reading(mut self) -> Result<Response, Error> {
+    pub(super) fn finish_reading(self) -> Result<Response, Error> {
+        let place = Arc::clone(&self.place);
+        self.response().map_err(|error| error.about(&place))
+    }
+
+    fn response(mut self) -> Result<Response, Error> {
         let head = match self.early.take() {
             Some(head) => head,
             None => self.await_head()?,
         };
         self.respond(head)
+    }
+
+    /// What errors of this exchange are about.
+    pub(super) fn place(&self) -> &Arc<Place> {
+        &self.place
     }
 
     /// The rest of the request will not come: the server learns that from the end of what is sent.
@@ -349,10 +381,10 @@ impl Sending {
             let nothing_came = self.connection.input().is_empty() && self.interim == 0;
             match self.connection.fill(left, Wait::Head) {
                 Ok(0) if nothing_came => return Err(Error::closed()),
-                Ok(0) => return Err(Error::cut_off()),
+                Ok(0) => return Err(Error::cut_off(Part::Head)),
                 Ok(_) => {}
                 Err(error) if error.is_closed() && !nothing_came => {
-                    return Err(Error::cut_off().caused_by(error));
+                    return Err(Error::cut_off(Part::Head).caused_by(error));
                 }
                 Err(error) => return Err(error),
             }
@@ -395,14 +427,17 @@ impl Sending {
 
     fn respond(self, head: Head) -> Result<Response, Error> {
         if head.status == Status::SWITCHING_PROTOCOLS {
-            let upgraded = self.connection.into_upgraded().map_err(Error::io)?;
-            return Ok(Response::new(head, self.url, Body::none(), Some(upgraded)));
+            let upgraded = self
+                .connection
+                .into_upgraded()
+                .map_err(|error| Error::io("the limits of time cannot be lifted", error))?;
+            return Ok(Response::new(head, Body::none(self.place), Some(upgraded)));
         }
         let reuse = self.state == State::Done
             && !self.closes
             && head.persistence == Persistence::Reuse
             && head.framing != Framing::UntilClose;
-        let body = Body::new(self.connection, head.framing, reuse);
-        Ok(Response::new(head, self.url, body, None))
+        let body = Body::new(self.connection, head.framing, reuse, self.place);
+        Ok(Response::new(head, body, None))
     }
 }

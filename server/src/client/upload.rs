@@ -43,7 +43,10 @@ impl Upload {
                 Ok(0) => break,
                 Ok(count) => self.sending.write(&piece[..count])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(error)),
+                Err(error) => {
+                    let unread = Error::io("the body to be sent could not be read", error);
+                    return Err(unread.about(self.sending.place()));
+                }
             }
         }
         Ok(())
@@ -83,17 +86,16 @@ impl Upload {
     /// # Errors
     /// The body is not sent in chunks; the field is malformed, or one that must not come so late (RFC 9110 §6.5.1).
     pub fn trailer(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), Error> {
-        if !self.is_chunked {
-            return Err(Error::request("trailers behind a body that is not chunked"));
-        }
-        if !trailers::is_allowed(name.as_bytes()) {
-            return Err(Error::request("a field that must not be a trailer"));
-        }
-        if self.trailers.put(name, value.as_ref(), false) {
-            Ok(())
+        let refused = if !self.is_chunked {
+            "trailers behind a body that is not chunked"
+        } else if !trailers::is_allowed(name.as_bytes()) {
+            "a field that must not be a trailer"
+        } else if !self.trailers.put(name, value.as_ref(), false) {
+            "a malformed trailer"
         } else {
-            Err(Error::request("a malformed trailer"))
-        }
+            return Ok(());
+        };
+        Err(Error::request(refused).about(self.sending.place()))
     }
 
     /// Ends the body and waits for the head of the response.

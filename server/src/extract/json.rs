@@ -42,7 +42,7 @@ impl Request<'_> {
     /// random, so a client cannot choose keys that collide; who uses another hasher is on his own.
     ///
     /// # Errors
-    /// 415 where the content type is neither `application/json` nor of the kind `application/…+json`; 400 where the body
+    /// 415 where the content type is neither `application/json` nor of the kind `application/…+json`, or the body is compressed and nobody undoes that; 400 where the body
     /// is not JSON in UTF-8; 422 where it does not fit the type; and those of [`read_body`](Request::read_body).
     pub fn json<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         if !is_json(media_type(self)) {
@@ -51,6 +51,7 @@ impl Request<'_> {
                 "expected a body of type application/json",
             ));
         }
+        self.refuse_coded()?;
         let body = self.read_body()?;
         let text = std::str::from_utf8(&body).map_err(|_| Error::bad_request("the body is not UTF-8"))?;
         bast::ensure_stack(STACK_BYTES, || parse(text))

@@ -10,6 +10,7 @@
 //! | `query_as`, `query_value` | | 400 | 400 |
 //! | `path_as` | | 400 | 400; 500 where it does not fit the route |
 //!
+//! A body with a `Content-Encoding` is a 415 as well, unless [`Decompress`](crate::middleware) undoes it.
 //! Bodies beyond their limit are a 413 as everywhere. Messages name the field and say no more: neither the value, which
 //! a client could use to have a text of its own shown to others, nor the names of types. The whole story is the error's
 //! source, for a log.

@@ -36,11 +36,11 @@ pub const ENTRIES_MAX: usize = 256;
 
 /// Which root a name is relative to: numbers that are never used twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RootId(pub(super) u64);
+pub(crate) struct RootId(pub(crate) u64);
 
 /// The open files of one capability.
 #[derive(Debug, Default)]
-pub(super) struct Cache {
+pub(crate) struct Cache {
     /// A service has one root, or a few: a scan beats a second hash. None of the maps is empty.
     roots: Vec<(RootId, Names)>,
 }
@@ -62,19 +62,19 @@ impl Cached {
 
 impl Cache {
     /// A cache without entries.
-    pub(super) const fn new() -> Cache {
+    pub(crate) const fn new() -> Cache {
         Cache { roots: Vec::new() }
     }
 
     /// The file of this name, if it was opened within the time to live. Allocates nothing.
-    pub(super) fn get(&self, root: RootId, name: &[u8], now_unix_seconds: u64) -> Option<Rc<Entry>> {
+    pub(crate) fn get(&self, root: RootId, name: &[u8], now_unix_seconds: u64) -> Option<Rc<Entry>> {
         let (_, names) = self.roots.iter().find(|(id, _)| *id == root)?;
         let cached = names.get(name).filter(|cached| cached.is_fresh(now_unix_seconds))?;
         Some(Rc::clone(&cached.entry))
     }
 
     /// Keeps a file that was opened at `opened_unix_seconds`, unless the cache is full of fresh ones.
-    pub(super) fn insert(&mut self, root: RootId, name: &[u8], entry: Rc<Entry>, opened_unix_seconds: u64) {
+    pub(crate) fn insert(&mut self, root: RootId, name: &[u8], entry: Rc<Entry>, opened_unix_seconds: u64) {
         if self.len() >= ENTRIES_MAX {
             self.sweep(opened_unix_seconds);
             if self.len() >= ENTRIES_MAX {
@@ -89,7 +89,7 @@ impl Cache {
     }
 
     /// Lets go of all entries that have expired.
-    pub(super) fn sweep(&mut self, now_unix_seconds: u64) {
+    pub(crate) fn sweep(&mut self, now_unix_seconds: u64) {
         self.roots.retain_mut(|(_, names)| {
             names.retain(|_, cached| cached.is_fresh(now_unix_seconds));
             !names.is_empty()
@@ -97,12 +97,12 @@ impl Cache {
     }
 
     /// How many files are kept.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.roots.iter().map(|(_, names)| names.len()).sum()
     }
 
     /// True if no file is kept.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.roots.is_empty()
     }
 }

@@ -28,7 +28,7 @@ pub struct Entry {
 
 impl Entry {
     /// The open file `file`, of which `metadata` was asked, at `now_unix_seconds`.
-    pub(super) fn new(
+    pub(crate) fn new(
         file: File,
         metadata: &Metadata,
         content_type: &'static str,

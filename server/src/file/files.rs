@@ -12,6 +12,7 @@ use crate::coding::{Accepted, Choice, Coding};
 use crate::error::Error;
 use crate::handler::Handler;
 use crate::message::{Method, Status};
+use crate::percent;
 use crate::request::Request;
 use crate::response::{Body, FilePart, IntoResponse, Response};
 
@@ -20,6 +21,8 @@ use crate::response::{Body, FilePart, IntoResponse, Response};
 ///
 /// Which names are served and which never are is said in [`path`](super::path); what changes below the root is seen
 /// within [`TTL_SECONDS`](super::TTL_SECONDS).
+///
+/// It is a [`Handler`]; [`Router::files`](crate::Router::files) puts it below a prefix.
 #[derive(Debug)]
 pub struct Files {
     root: Root,
@@ -27,6 +30,8 @@ pub struct Files {
     prefix: Box<str>,
     /// Files may have compressed ones beside them.
     precompressed: bool,
+    /// Pages that are not there are the program's that the index starts.
+    single_page: bool,
 }
 
 impl Files {
@@ -35,7 +40,12 @@ impl Files {
     /// # Errors
     /// The directory cannot be opened: the message names it.
     pub fn open(root: impl AsRef<Path>) -> io::Result<Files> {
-        Ok(Files { root: Root::open(root)?, prefix: Box::default(), precompressed: false })
+        Ok(Files {
+            root: Root::open(root)?,
+            prefix: Box::default(),
+            precompressed: false,
+            single_page: false,
+        })
     }
 
     /// Serves them below this path instead of below `/`: with `/static`, the request `/static/a.css` gets the
@@ -57,7 +67,7 @@ impl Files {
     /// use bast_server::Router;
     /// use bast_server::file::Files;
     /// # fn main() -> std::io::Result<()> {
-    /// let app = Router::new().mount("/static", Files::open(".")?.precompressed());
+    /// let app = Router::new().files("/static", Files::open(".")?.precompressed());
     /// # let _ = app;
     /// # Ok(())
     /// # }
@@ -65,6 +75,33 @@ impl Files {
     #[must_use]
     pub fn precompressed(mut self) -> Files {
         self.precompressed = true;
+        self
+    }
+
+    /// Answers a path that no file has by the root's `index.html`, with status 200: for an application of a single page,
+    /// which reads the path itself, so that its links can be opened and reloaded.
+    ///
+    /// A file that is missing is still a 404: a path with a dot in its last segment is taken for one (`/assets/app.js`), and so
+    /// is one with a segment that begins with a dot (`/.git/config`). A browser that got a page in place of a script would
+    /// tell of a syntax error and not of what is missing. A page of the application thus needs a path without a dot at its end.
+    ///
+    /// Beside it, give the router of an interface that programs call a fallback of its own: below its prefix that
+    /// comes before files of a shorter one, and nobody gets a page in place of JSON.
+    ///
+    /// ```no_run
+    /// use bast_server::file::Files;
+    /// use bast_server::{Request, Router, Server, Status};
+    /// # fn main() -> std::io::Result<()> {
+    /// let api = Router::new()
+    ///     .get("/time", |_: &mut Request| "now")
+    ///     .fallback(|_: &mut Request| Status::NOT_FOUND);
+    /// let app = Router::new().nest("/api", api).files("/", Files::open("dist")?.single_page());
+    /// Server::bind("127.0.0.1:8080")?.serve(app)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn single_page(mut self) -> Files {
+        self.single_page = true;
         self
     }
 
@@ -98,12 +135,16 @@ impl Files {
             }
         };
         let below = |rest: &&str| rest.is_empty() || rest.starts_with('/');
-        let target = request.subpath().strip_prefix(&*self.prefix).filter(below);
-        let found = match target {
+        let mut target = request.subpath().strip_prefix(&*self.prefix).filter(below);
+        let mut found = match target {
             None => Err(Missing::NotFound),
             Some("") => Err(Missing::Directory),
             Some(target) => self.root.find(target.as_bytes()),
         };
+        if self.single_page && matches!(found, Err(Missing::NotFound)) && target.is_some_and(is_page) {
+            target = Some("/index.html");
+            found = self.root.find(b"/index.html");
+        }
         let verdict =
             |file: &Entry| Conditions::from_fields(request.headers()).verdict(is_get, &file.representation());
         match found {
@@ -131,6 +172,35 @@ impl Handler for Files {
     fn handle(&self, request: &mut Request<'_>) -> Response {
         self.respond(request)
     }
+}
+
+/// What a program gives [`Router::files`](crate::Router::files): the path of a directory, or [`Files`] that were opened and set up.
+pub trait IntoFiles {
+    /// The files.
+    ///
+    /// # Errors
+    /// The directory cannot be opened: the message names it.
+    fn into_files(self) -> io::Result<Files>;
+}
+
+impl IntoFiles for Files {
+    fn into_files(self) -> io::Result<Files> {
+        Ok(self)
+    }
+}
+
+impl<P: AsRef<Path>> IntoFiles for P {
+    fn into_files(self) -> io::Result<Files> {
+        Files::open(self)
+    }
+}
+
+/// Is this, where there is no such file, a page of an application, and not a file that is missing? `path` is well-formed.
+fn is_page(path: &str) -> bool {
+    let is_file = |segment: &str| segment.starts_with('.');
+    let decoded = percent::decode(path).unwrap_or_default();
+    let mut segments = decoded.rsplit('/');
+    !segments.next().is_some_and(|last| last.contains('.')) && !segments.any(is_file)
 }
 
 /// The endings of compressed files, the smaller ones first.
@@ -215,6 +285,41 @@ mod tests {
         Root::open(scratch.path())
             .and_then(|root| root.find(b"/a.txt").map_err(io::Error::other))
             .expect("a file")
+    }
+
+    #[test]
+    fn a_path_of_a_single_page_is_its_index_and_a_missing_asset_is_missing() {
+        use crate::http1::serve::tests::codes;
+        use crate::middleware::tests::ask;
+        let scratch = Scratch::new();
+        for (name, content) in
+            [("index.html", "the page"), ("assets/app.js", "the program"), ("index.html.gz", "packed")]
+        {
+            scratch.write(name, content.as_bytes());
+        }
+        let request = |method: &str, target: &str| {
+            let files = Files::open(scratch.path()).expect("a directory").single_page().precompressed();
+            let fields = "Host: a\r\nConnection: close\r\n";
+            ask(files.below("/app"), &format!("{method} /app{target} HTTP/1.1\r\n{fields}\r\n"))
+        };
+        for (target, code, content) in [
+            ("/", 200, "the page"),
+            ("/users/7", 200, "the page"),
+            ("/users/7/", 200, "the page"),
+            ("/v1.2/users?tab=a.b", 200, "the page"),
+            ("/caf%C3%A9", 200, "the page"),
+            ("/assets/app.js", 200, "the program"),
+            ("/assets/old.js", 404, "404 Not Found\n"),
+            ("/assets/old%2Ejs", 404, "404 Not Found\n"),
+            ("/.git/config", 404, "404 Not Found\n"),
+            ("/%2Egit/config", 404, "404 Not Found\n"),
+        ] {
+            let output = request("GET", target);
+            assert_eq!(codes(&output), [code], "{target}");
+            assert!(output.ends_with(&format!("\r\n\r\n{content}")), "{target}: {output}");
+        }
+        assert_eq!(codes(&request("POST", "/users/7")), [405]);
+        assert_eq!(codes(&request("HEAD", "/users/7")), [200]);
     }
 
     #[test]

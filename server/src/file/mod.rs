@@ -9,7 +9,7 @@
 //! of the file ([`FilePart`](crate::FilePart)).
 #![forbid(unsafe_code)]
 
-mod cache;
+pub(crate) mod cache;
 mod conditional;
 pub mod content_type;
 mod entry;
@@ -19,7 +19,7 @@ mod root;
 
 pub use cache::{ENTRIES_MAX, TTL_SECONDS};
 pub use entry::Entry;
-pub use files::Files;
+pub use files::{Files, IntoFiles};
 pub use root::{Missing, Root};
 
 /// For the fuzz targets: how a file of this length is answered under these conditions.

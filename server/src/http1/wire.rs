@@ -6,15 +6,22 @@
 //! sleeps, a lock, a database. The buffer sits in a `RefCell` that is never borrowed while the application runs, so
 //! the hook finds it free then. It finds it borrowed only when the park is that of a flush itself, or of who is told that
 //! it failed: then there is nothing left to send.
+//!
+//! Note [turn]. An answer that is made ahead of its turn (`ahead.rs`) is written to a wire of its own over the same transport. Until
+//! its turn comes that wire only holds: a flush waits for the turn, and the park hook does nothing. The connection's thread
+//! takes over what is held, sends it, and only then says whose turn it is, so that there is one writer at any time. No borrow
+//! of the output is alive while a thread waits for its turn.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io::{self, IoSlice};
 use std::iter;
 use std::mem;
+use std::net::Shutdown;
 use std::rc::Rc;
 
 use bast::fs::File;
+use bast::sync::Once;
 
 use crate::buffer::{Buffers, Input};
 use crate::hooks::FaultKind;
@@ -23,9 +30,13 @@ use crate::message::Status;
 use crate::proxy::Proxied;
 use crate::sent::Outcome;
 use crate::timeout::{Activity, Phase};
+use crate::whereabouts::Whereabouts;
 
 /// Output is sent as soon as this much is held.
 pub(crate) const HELD_BYTES_MAX: usize = 16 << 10;
+
+/// How much is read and dropped before a close that does not wait, in pieces of 512 bytes: what a client sends with a request.
+const UNREAD_PIECES_MAX: usize = 128;
 
 /// One connection's stream.
 #[derive(Debug)]
@@ -33,9 +44,15 @@ pub(crate) struct Wire {
     activity: Rc<Activity>,
     output: RefCell<Output>,
     /// Whom a proxy speaks for on this connection.
-    proxied: Option<Box<Proxied>>,
+    proxied: Option<Rc<Proxied>>,
+    /// What is sent waits for this; see Note [turn]. Nearly always nothing.
+    turn: Option<Box<Once>>,
+    /// How many bytes have left: all that was ever in the output, but for what is there now, and what was sent past it.
+    gone: Cell<u64>,
     /// The response that was begun last: its status, and where in all bytes its body begins.
     begun: Cell<(Option<Status>, u64)>,
+    /// How many requests had been received when the last head was composed.
+    answered: Cell<u32>,
 }
 
 /// Bytes to be sent.
@@ -78,16 +95,67 @@ impl Output {
 
 impl Wire {
     pub(crate) fn new(activity: Rc<Activity>) -> Wire {
-        Wire { activity, output: RefCell::default(), proxied: None, begun: Cell::new((None, 0)) }
+        Wire {
+            activity,
+            output: RefCell::default(),
+            proxied: None,
+            turn: None,
+            gone: Cell::new(0),
+            begun: Cell::new((None, 0)),
+            answered: Cell::new(0),
+        }
     }
 
     /// The same stream, which a proxy made if it said so.
-    pub(crate) fn behind(self, proxied: Option<Box<Proxied>>) -> Wire {
+    pub(crate) fn behind(self, proxied: Option<Rc<Proxied>>) -> Wire {
         Wire { proxied, ..self }
+    }
+
+    /// A wire over the same transport for an answer whose turn has not come. It holds in `output`.
+    pub(crate) fn ahead(&self, output: Vec<u8>) -> Wire {
+        Wire {
+            output: RefCell::new(Output { bytes: output, ..Output::default() }),
+            turn: Some(Box::default()),
+            ..Wire::new(Rc::clone(&self.activity)).behind(self.proxied.clone())
+        }
+    }
+
+    /// Its turn has come: nothing is before it any more, and it sends by itself.
+    pub(crate) fn give_turn(&self) {
+        if let Some(turn) = &self.turn {
+            turn.call_once(|| {});
+        }
+    }
+
+    fn await_turn(&self) {
+        if let Some(turn) = &self.turn {
+            turn.wait();
+        }
+    }
+
+    /// Appends what `other` holds. The answer to the request is its business from now on.
+    pub(crate) fn take_over(&self, other: &Wire) {
+        self.answered.set(self.activity.requests());
+        let mut from = other.output.borrow_mut();
+        from.close_chunk();
+        other.gone.set(other.gone.get() + from.bytes.len() as u64);
+        self.output.borrow_mut().bytes.append(&mut from.bytes);
+    }
+
+    /// Gives up the room for output.
+    pub(crate) fn take_room(&self) -> Vec<u8> {
+        mem::take(&mut self.output.borrow_mut().bytes)
     }
 
     pub(crate) fn proxied(&self) -> Option<&Proxied> {
         self.proxied.as_deref()
+    }
+
+    /// Whose connection it is, behind a proxy too, and what it does: for a log line.
+    #[cold]
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        let whereabouts = self.activity.whereabouts();
+        Whereabouts { peer: self.proxied().map(Proxied::client).or(whereabouts.peer), ..whereabouts }
     }
 
     pub(crate) fn activity(&self) -> &Activity {
@@ -115,8 +183,30 @@ impl Wire {
     /// A response's head was composed into `output`, and so many bytes of its body behind it: what follows is the rest.
     #[inline]
     pub(crate) fn begin_body(&self, output: &Output, status: Status, composed_bytes: usize) {
+        self.answered.set(self.activity.requests());
         let head_end = output.bytes.len() - composed_bytes;
-        self.begun.set((Some(status), self.activity.sent_bytes() + head_end as u64));
+        self.begun.set((Some(status), self.gone.get() + head_end as u64));
+    }
+
+    /// Where in all bytes the next one will be that is appended to the output.
+    pub(crate) fn position(&self) -> u64 {
+        self.gone.get() + self.held() as u64
+    }
+
+    /// Takes back all that was appended since this position. `false` if some of it has left already, or nothing more can be sent.
+    pub(crate) fn take_back(&self, position: u64) -> bool {
+        let mut output = self.output.borrow_mut();
+        let Some(kept) = position.checked_sub(self.gone.get()) else { return false };
+        if output.sending != Sending::Possible {
+            return false;
+        }
+        debug_assert!(
+            output.chunk.is_none_or(|start| start as u64 >= kept),
+            "wire: a chunk of the answer before"
+        );
+        output.chunk = None;
+        output.bytes.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        true
     }
 
     /// No response has begun yet.
@@ -132,14 +222,39 @@ impl Wire {
             .output
             .try_borrow()
             .map_or((0, true), |output| (output.bytes.len() as u64, output.sending != Sending::Possible));
-        let body_bytes =
-            if status.is_some() { (self.activity.sent_bytes() + held).saturating_sub(body_at) } else { 0 };
+        let body_bytes = if status.is_some() { (self.gone.get() + held).saturating_sub(body_at) } else { 0 };
         Outcome { status, body_bytes, is_whole: is_whole && !failed }
     }
 
     /// Has sending failed? Then that was told already, and what the writer makes of it is no fault of its own.
     pub(crate) fn has_failed(&self) -> bool {
         self.output.try_borrow().is_ok_and(|output| output.sending == Sending::Failed)
+    }
+
+    /// Was a request received of whose answer nothing was composed, and can one still be sent?
+    pub(crate) fn owes_an_answer(&self) -> bool {
+        let is_free = |output: &Output| output.sending == Sending::Possible && output.bytes.is_empty();
+        self.answered.get() != self.activity.requests()
+            && self.output.try_borrow().is_ok_and(|it| is_free(&it))
+    }
+
+    /// Sends this as the last of the connection, in a thread that is unwinding: without waiting, and all or nothing for what the
+    /// client knows.
+    #[cold]
+    pub(crate) fn send_last_words(&self, bytes: &[u8]) {
+        let transport = self.activity.transport();
+        if !transport.write(bytes).is_ok_and(|count| count == bytes.len()) {
+            return;
+        }
+        let _ = self.activity.sent(bytes.len());
+        let _ = transport.shutdown(Shutdown::Write);
+        // What is unread would make the close a reset, which could destroy them (RFC 9112 §9.6).
+        let mut piece = [0; 512];
+        for _ in 0..UNREAD_PIECES_MAX {
+            if !matches!(transport.try_read(&mut piece), Ok(Some(1..))) {
+                return;
+            }
+        }
     }
 
     /// How many bytes are held.
@@ -151,7 +266,9 @@ impl Wire {
     ///
     /// # Errors
     /// Those of the transport, now or in an earlier flush.
+    #[inline]
     pub(crate) fn flush(&self) -> io::Result<()> {
+        self.await_turn();
         self.send(&mut self.output.borrow_mut())
     }
 
@@ -160,6 +277,7 @@ impl Wire {
     pub(crate) fn flush_with<'p>(&self, parts: impl Iterator<Item = &'p [u8]>) -> io::Result<()> {
         /// So many slices need no memory of their own: what is held, and most bodies.
         const FEW: usize = 4;
+        self.await_turn();
         self.send_once(&mut self.output.borrow_mut(), |held| {
             #[expect(clippy::redundant_closure, reason = "the slices live no longer than what is held")]
             let slices = iter::once(IoSlice::new(held)).chain(parts.map(|part| IoSlice::new(part)));
@@ -175,7 +293,8 @@ impl Wire {
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
     pub(crate) fn flush_before_park(&self) {
-        if let Ok(mut output) = self.output.try_borrow_mut()
+        if self.turn.as_ref().is_none_or(|turn| turn.is_completed())
+            && let Ok(mut output) = self.output.try_borrow_mut()
             && !output.bytes.is_empty()
         {
             let _ = self.send(&mut output);
@@ -219,6 +338,10 @@ impl Wire {
 
     #[cold]
     fn write_failed(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::TimedOut {
+            // The kernel would keep what it has, megabytes, for as long as the client takes a byte now and then.
+            self.activity.transport().reset_on_close();
+        }
         let kind = match error.kind() {
             // Of a file that was to be sent.
             io::ErrorKind::UnexpectedEof => FaultKind::BrokenOff,
@@ -249,6 +372,7 @@ impl Wire {
         if count == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
+        self.gone.set(self.gone.get() + count as u64);
         self.activity.sent(count)
     }
 
@@ -257,6 +381,7 @@ impl Wire {
     /// # Errors
     /// Those of the transport, and `UnexpectedEof` where the file is shorter than it was.
     pub(crate) fn flush_with_file(&self, file: &File, mut offset: u64, mut len: u64) -> io::Result<()> {
+        self.await_turn();
         self.send_once(&mut self.output.borrow_mut(), |mut head| {
             let transport = self.activity.transport();
             while !head.is_empty() {
@@ -275,6 +400,13 @@ impl Wire {
             }
             Ok(())
         })
+    }
+
+    /// Sends what is held of a connection whose thread is killed: answers that were given before.
+    #[cold]
+    #[inline(never)]
+    fn send_rest(&self) {
+        let _ = self.flush();
     }
 
     /// Waits for input and appends it to `input`; returns 0 at the end of the stream.
@@ -349,6 +481,9 @@ impl Drop for Loan<'_> {
     #[inline]
     fn drop(&mut self) {
         let Some(mut buffers) = self.buffers.take() else { return };
+        if self.wire.held() > 0 {
+            self.wire.send_rest();
+        }
         mem::swap(&mut self.wire.output.borrow_mut().bytes, &mut buffers.output);
         buffers.give_back();
     }

@@ -22,12 +22,26 @@
 //! | `http_requests_total` | counter | `method`, `status` | answered; `method` is `other` for what is not registered and `none` where no head could be read, `status` a class such as `2xx` |
 //! | `http_errors_total` | counter | `kind` | what `on_error` is told, by [`FaultKind`] |
 //! | `http_received_bytes_total`, `http_sent_bytes_total` | counter | | on the wire |
-//! | `http_request_seconds` | histogram | | from the first bytes of a request until its response is sent, or held for the next |
+//! | `http_request_seconds` | histogram | | from the first bytes of a request until its response is sent, or held for the next; what was never answered is not in it |
 //! | `http_request_phase_seconds` | histogram | `phase` | its parts: `parse`, `head` (waiting for the rest of it), `handler`, `body` (waiting for it), `respond` (composing, or producing a stream), `write`; those that are waits only where there was one |
+//! | `http_handler_seconds` | histogram | `method`, `route` | the phase `handler` of each request by the [pattern](crate::Request::route) that answered it; `none` where no route fits, or where somebody answered before the router; requests that are handled [at the same time](crate::Settings::pipelined_requests_parallel) have none. Up to 512 pairs for each capability have a series, more are `others` |
 //! | `http_connection_queue_seconds` | histogram | | from its acceptance until its thread runs |
 //! | `http_connection_first_byte_seconds` | histogram | | from its acceptance until its first request begins |
 //! | `http_connection_seconds` | histogram | | from its acceptance to its end |
 //! | `bast_…` | | `capability` | the [counters](bast::Counters) of the runtime in which they are asked for |
+//!
+//! The time of handlers by route, as a page has it:
+//! ```text
+//! # HELP http_handler_seconds The handlers' own time, by method and route.
+//! # TYPE http_handler_seconds histogram
+//! http_handler_seconds_bucket{method="GET",route="/users/{id}",le="0.000001"} 0
+//! http_handler_seconds_bucket{method="GET",route="/users/{id}",le="0.0000025"} 7
+//! ...
+//! http_handler_seconds_bucket{method="GET",route="/users/{id}",le="+Inf"} 9
+//! http_handler_seconds_sum{method="GET",route="/users/{id}"} 0.000021402
+//! http_handler_seconds_count{method="GET",route="/users/{id}"} 9
+//! ```
+//! No client can make a series: routes are part of the program, and a target is never a label.
 //!
 //! # Cost
 //! Without metrics, a null pointer is looked at where they would count. With them each request reads the clock seven
@@ -37,6 +51,7 @@
 
 mod histogram;
 pub(crate) mod page;
+mod routes;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -46,6 +61,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use histogram::Histogram;
+use routes::Routes;
 
 use crate::hooks::{Cause, FaultKind};
 use crate::message::{Method, Status};
@@ -73,8 +89,14 @@ impl Metrics {
             accepted: AtomicU64::new(0),
             refused: Default::default(),
         });
-        self.servers().push(Arc::clone(&cells));
+        // As in `all`.
+        bast::no_park(|| self.servers().push(Arc::clone(&cells)));
         cells
+    }
+
+    /// The servers so far. Copied without a switch to another thread at the allocation: it might want the lock.
+    fn all(&self) -> Vec<Arc<ServerCells>> {
+        bast::no_park(|| self.servers().clone())
     }
 
     /// Never held over anything that waits.
@@ -228,6 +250,7 @@ struct Cells {
     received_bytes: Cell,
     sent_bytes: Cell,
     steps: [Histogram; Step::RECORDED.len()],
+    routes: Routes,
     request: Histogram,
     queue: Histogram,
     first_byte: Histogram,
@@ -289,6 +312,11 @@ impl Recorder {
 
     pub(crate) fn answered(&self, method: Option<Method<'_>>, status: Status) {
         self.cells().requests[method_index(method)][status_index(status)].add(1);
+    }
+
+    /// The handler has returned, after so long.
+    pub(crate) fn handled(&self, method: Method<'_>, route: Option<&'static str>, time: Duration) {
+        self.cells().routes.record(method_index(Some(method)), route, time);
     }
 
     /// A request is over: the time of each step, and of all of it.

@@ -2,6 +2,7 @@
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +32,7 @@ impl Metrics {
     /// called in; elsewhere they are left out.
     #[must_use]
     pub fn text(&self) -> String {
-        let servers = self.servers().clone();
+        let servers = self.all();
         let mut page = Page::default();
         connections(&mut page, &servers);
         requests(&mut page, &servers);
@@ -121,6 +122,12 @@ fn times(page: &mut Page, servers: &[std::sync::Arc<ServerCells>]) {
     page.family("http_request_phase_seconds", "histogram", "The parts of a request's time.");
     for (index, (_, name, _)) in Step::RECORDED.into_iter().enumerate() {
         page.histogram(&[("phase", name)], &sum(&|cells| &cells.steps[index]));
+    }
+    let mut routes = BTreeMap::new();
+    servers.iter().flat_map(|server| &server.capabilities).for_each(|cells| cells.routes.add_to(&mut routes));
+    page.family("http_handler_seconds", "histogram", "The handlers' own time, by method and route.");
+    for ((route, method), sum) in &routes {
+        page.histogram(&[("method", method), ("route", route)], sum);
     }
     page.family(
         "http_connection_queue_seconds",

@@ -87,11 +87,7 @@ pub(crate) struct Described<'a, 'r>(pub(crate) &'a Request<'r>);
 impl fmt::Display for Described<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Described(request) = self;
-        write!(f, "{} {:?} from ", request.method(), request.path())?;
-        match request.peer() {
-            Some(peer) => peer.fmt(f)?,
-            None => f.write_str("nobody")?,
-        }
+        write!(f, "{} {:?} from {}", request.method(), request.path(), request.whereabouts())?;
         write!(f, ", route {:?}", request.route().unwrap_or("none"))?;
         match request.extensions().get::<RequestId>() {
             Some(id) => write!(f, ", id {:?}", id.as_str()),

@@ -7,12 +7,13 @@
 //! | [`BasicAuth`], [`BearerAuth`] | 401 for who is not known |
 //! | [`Cors`] | lets pages of other origins in |
 //! | [`Compress`] | content codings, as far as the client takes them |
+//! | [`Decompress`] | request bodies that come compressed |
 //! | [`BodyLimit`] | another limit for request bodies |
 //! | [`Timeout`] | 503 after some time |
 //! | [`Errors`] | one form for all errors |
 //! | [`CatchPanic`] | a page of the program's own for its panics |
 //!
-//! What is added last is outermost. A sensible order, from the inside: what belongs to routes (authentication, body limits),
+//! What is added last is outermost: it sees a request first and its response last. A sensible order, from the inside: what belongs to routes (authentication, body limits),
 //! `CatchPanic`, `Timeout`, `Errors`, `Compress`, `Cors`, `RequestIds`, `AccessLog`.
 //!
 //! ```
@@ -40,6 +41,8 @@ mod catch_panic;
 #[cfg(feature = "gzip")]
 mod compress;
 mod cors;
+#[cfg(feature = "gzip")]
+mod decompress;
 mod errors;
 mod request_id;
 mod timeout;
@@ -56,6 +59,8 @@ pub(crate) use catch_panic::{Described, log_panic, panic_message};
 #[cfg(feature = "gzip")]
 pub use compress::{Compress, Effort};
 pub use cors::Cors;
+#[cfg(feature = "gzip")]
+pub use decompress::Decompress;
 pub use errors::{ErrorView, Errors};
 pub use request_id::{RequestId, RequestIds};
 pub use timeout::Timeout;

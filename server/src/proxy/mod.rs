@@ -38,7 +38,7 @@ use std::net::{IpAddr, SocketAddr};
 use header::{Header, Progress};
 use range::Range;
 
-use crate::timeout::{Activity, Phase};
+use crate::timeout::Activity;
 
 /// Who must begin a connection with the header of the PROXY protocol; see [`Settings::proxy_protocol`](crate::Settings).
 ///
@@ -140,7 +140,7 @@ impl fmt::Display for Rejected {
 }
 
 /// Reads the header at the start of a connection from `peer`, if it must have one, and not a byte beyond it. `None`
-/// where the connection speaks for itself.
+/// where the connection speaks for itself. It is in the phase of a head.
 pub(crate) fn receive(
     protocol: &ProxyProtocol,
     activity: &Activity,
@@ -153,7 +153,6 @@ pub(crate) fn receive(
             Others::Closed => Err(Rejected::Stranger),
         };
     }
-    activity.enter(Phase::Head);
     match receive_header(activity, bytes_max)? {
         Header::Direct => Ok(None),
         Header::Relayed { source, destination } => {

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::Next;
+use crate::file::Files;
 use crate::http1::serve::tests::{answer, codes};
 use crate::response::IntoResponse;
 
@@ -251,6 +252,38 @@ fn files_can_be_nested_and_their_root_is_moved_behind_its_slash() {
     assert_eq!(code, 301);
     assert!(output.contains("Location: ./static/\r\n"), "{output}");
     assert_eq!(ask(app(), "GET", "/in/static/b.txt").0, 404);
+    std::fs::remove_dir_all(&directory).expect("removed");
+}
+
+#[test]
+fn where_files_have_none_the_fallback_answers() {
+    let directory = std::env::temp_dir().join(format!("bast-router-fallback-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    std::fs::write(directory.join("a.txt"), "content").expect("a file");
+    let inner = || Router::new().files("/", &directory).fallback(|_: &mut Request<'_>| "inner");
+    let hidden = |request: &mut Request<'_>, next: Next<'_>| {
+        if request.path() == "/b.txt" { Status::FORBIDDEN.into_response() } else { next.run(request) }
+    };
+    let app = || {
+        let outer = Router::new().nest("/in", inner()).files("/", &directory).wrap(hidden);
+        outer.fallback(|request: &mut Request<'_>| format!("nothing at {}", request.subpath()))
+    };
+    assert_eq!(get(app(), "/a.txt"), "content");
+    assert_eq!(get(app(), "/in/a.txt"), "content");
+    assert_eq!(get(app(), "/c.txt"), "nothing at /c.txt");
+    assert_eq!(get(app(), "/d/"), "nothing at /d/");
+    assert_eq!(get(app(), "/in/c.txt"), "inner", "the fallback of the longest prefix");
+    assert_eq!(ask(app(), "GET", "/b.txt").0, 403, "a middleware's answer is an answer");
+    assert_eq!(ask(app(), "POST", "/c.txt").0, 405);
+    let api = || Router::new().get("/time", seen).fallback(|_: &mut Request<'_>| "no such call");
+    let app = || {
+        let files = Files::open(&directory).expect("a directory").single_page();
+        Router::new().nest("/api", api()).files("/", files)
+    };
+    std::fs::write(directory.join("index.html"), "the page").expect("a file");
+    assert_eq!(get(app(), "/users/7"), "the page");
+    assert_eq!(get(app(), "/api/time"), "/api/time \"/api/time\" -");
+    assert_eq!(get(app(), "/api/users/7"), "no such call", "what is nested has the paths below its prefix");
     std::fs::remove_dir_all(&directory).expect("removed");
 }
 

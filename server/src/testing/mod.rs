@@ -24,18 +24,23 @@
 //! A handler that never parks needs no runtime: such tests are plain functions. Where a handler sleeps, locks or calls
 //! somebody, the test runs in [`bast::run`]; the handler is then on the green thread of the test.
 //!
+//! What goes on for long (a stream to be read piece by piece, server-sent events, a WebSocket) needs somebody at the other end
+//! meanwhile: for that there is [`TestServer`], with the [`client`](crate::client).
+//!
 //! The feature belongs into `[dev-dependencies]`: it gives every connection a second kind of transport to tell apart.
 #![forbid(unsafe_code)]
 
 mod request;
 mod response;
+mod server;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
 use crate::handler::Handler;
-use crate::http1::serve::{Service, serve};
+use crate::http1::serve::serve;
+use crate::http1::service::Service;
 use crate::http1::wire::Wire;
 use crate::message::Method;
 use crate::settings::Settings;
@@ -44,6 +49,7 @@ use crate::transport::twin::Twin;
 
 pub use request::TestRequest;
 pub use response::TestResponse;
+pub use server::TestServer;
 
 use response::Reader;
 

@@ -8,6 +8,7 @@ use std::io;
 
 use super::response::Reader;
 use super::{TestClient, TestResponse};
+use crate::percent;
 
 /// A request that is being built; made by [`TestClient::get`] and its likes.
 ///
@@ -84,12 +85,7 @@ impl<'c> TestRequest<'c> {
         self,
         fields: impl IntoIterator<Item = (K, V)>,
     ) -> TestRequest<'c> {
-        let encode = |(name, value): (K, V)| {
-            [crate::percent::encode_form(name.as_ref()), crate::percent::encode_form(value.as_ref())]
-                .join("=")
-        };
-        let body = fields.into_iter().map(encode).collect::<Vec<_>>().join("&");
-        self.of_type("application/x-www-form-urlencoded").body(body)
+        self.of_type("application/x-www-form-urlencoded").body(percent::encode_pairs(fields))
     }
 
     fn of_type(self, media_type: &str) -> TestRequest<'c> {

@@ -76,6 +76,7 @@ fn a_body_that_fails_while_it_is_sent_is_an_error_for_the_client() {
     let client = TestClient::new(|_: &mut Request<'_>| {
         Response::stream("text/plain", |body| {
             body.write_all(b"a part")?;
+            body.flush()?;
             Err(io::ErrorKind::Other.into())
         })
     });

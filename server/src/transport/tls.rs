@@ -127,9 +127,7 @@ impl TlsStream {
     /// # Errors
     /// There is none. After [`NoSession::PlainHttp`] the stream is plain still.
     pub(crate) fn handshake(&self, config: Arc<ServerConfig>) -> Result<(), NoSession> {
-        let mut piece = Piece::take();
-        let count = self.tcp.unshared().read(piece.room())?;
-        piece.received(count);
+        let piece = self.first_piece()?;
         // A method begins with a letter, by custom a capital one; a TLS record begins with its type, which is 22.
         match piece.unread().first() {
             None => return Err(NoSession::Gone(io::ErrorKind::UnexpectedEof.into())),
@@ -154,21 +152,41 @@ impl TlsStream {
         }
     }
 
+    /// The first bytes of the client; none are the end of the stream. Who has sent nothing costs no buffer.
+    fn first_piece(&self) -> io::Result<Piece> {
+        let mut piece = Piece::take();
+        let count = match self.tcp.try_read(piece.room())? {
+            Some(count) => count,
+            None => {
+                drop(piece);
+                self.tcp.wait_readable()?;
+                piece = Piece::take();
+                self.tcp.unshared().read(piece.room())?
+            }
+        };
+        self.is_drained.set(count < PIECE_BYTES);
+        piece.received(count);
+        Ok(piece)
+    }
+
     /// Ends the output of a connection that has no session and waits for the client to close, so that it can read why. Drops up to so
     /// many bytes.
     pub(crate) fn drop_input(&self, bytes_max: u64) {
         if self.tcp.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let mut piece = Piece::take();
+        let mut piece = [0; DROPPED_BYTES];
         let mut left = bytes_max;
-        while let Ok(count @ 1..) = self.tcp.unshared().read(piece.room())
+        while let Ok(count @ 1..) = self.tcp.unshared().read(&mut piece)
             && let Some(rest) = left.checked_sub(count as u64)
         {
             left = rest;
         }
     }
 }
+
+/// Input is dropped in pieces of this size, on the stack: the wait for it may take seconds.
+const DROPPED_BYTES: usize = 512;
 
 /// What `Transport` asks for.
 impl TlsStream {
@@ -562,6 +580,38 @@ impl Drop for Piece {
                 // An allocation may let a neighbour run, which would find the pool borrowed.
                 bast::no_park(|| pool.push(bytes));
             }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bast::net::TcpListener;
+    use bast::{Builder, Runtime, State};
+
+    #[test]
+    fn a_client_that_has_sent_nothing_costs_no_buffer() {
+        let runtime = Runtime::builder().capabilities(1).build().expect("a runtime");
+        runtime.run(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+            let mut client = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
+            let (stream, _) = listener.accept().expect("a client");
+            drop(Piece::take());
+            let pooled = || POOL.with_borrow(Vec::len);
+            let before = pooled();
+            let first = Builder::new().spawn_local(move || {
+                TlsStream::new(stream).first_piece().map(|piece| piece.unread().to_vec())
+            });
+            let first = first.expect("a thread");
+            let id = first.thread().id();
+            while !bast::threads().iter().any(|info| info.id == id && info.state == State::Blocked) {
+                bast::yield_now();
+            }
+            assert_eq!(pooled(), before, "a buffer is lent");
+            client.write_all(b"\x16\x03").expect("send");
+            let received = first.join().expect("no panic").expect("no error");
+            assert_eq!(received, b"\x16\x03");
         });
     }
 }

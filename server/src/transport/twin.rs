@@ -42,6 +42,12 @@ pub(crate) struct Twin {
     room: Cell<Option<usize>>,
     /// The server said that nothing is missing.
     said_farewell: Cell<bool>,
+    /// Where in memory the slices of the outputs lay, and how long they were: what was copied on its way lies elsewhere.
+    #[cfg(test)]
+    lent: RefCell<Vec<(usize, usize)>>,
+    /// Where in memory reads have put their bytes.
+    #[cfg(test)]
+    filled: RefCell<Vec<(usize, usize)>>,
     /// `send_more` came last: the next output belongs to the same segment.
     corked: Cell<bool>,
 }
@@ -65,6 +71,18 @@ impl Twin {
     #[cfg(test)]
     pub(crate) fn narrow(&self, room: usize) {
         self.room.set(Some(room));
+    }
+
+    /// The slices that were written: address and length.
+    #[cfg(test)]
+    pub(crate) fn lent(&self) -> Vec<(usize, usize)> {
+        self.lent.borrow().clone()
+    }
+
+    /// The memory that was read into: address and length.
+    #[cfg(test)]
+    pub(crate) fn filled(&self) -> Vec<(usize, usize)> {
+        self.filled.borrow().clone()
     }
 
     #[cfg(test)]
@@ -184,6 +202,8 @@ impl Twin {
             script.pop_front();
         }
         self.events.borrow_mut().push(Event::Received(count));
+        #[cfg(test)]
+        self.filled.borrow_mut().push((buffer.as_ptr().addr(), count));
         Ok(count)
     }
 
@@ -192,6 +212,8 @@ impl Twin {
     }
 
     pub(super) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> usize {
+        #[cfg(test)]
+        self.lent.borrow_mut().extend(parts.iter().map(|part| (part.as_ptr().addr(), part.len())));
         let room = self.room.get().unwrap_or(usize::MAX);
         let mut taken = Vec::new();
         for part in parts {

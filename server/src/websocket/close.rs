@@ -99,7 +99,7 @@ impl CloseFrame {
     }
 
     /// The payload of a Close frame. A reason that is too long for one is cut.
-    pub(super) fn encode(code: CloseCode, reason: &str) -> Vec<u8> {
+    pub(crate) fn encode(code: CloseCode, reason: &str) -> Vec<u8> {
         let mut end = reason.len().min(REASON_BYTES_MAX);
         while !reason.is_char_boundary(end) {
             end -= 1;
@@ -116,9 +116,9 @@ impl fmt::Display for CloseFrame {
 
 /// What a client did wrong; the connection is failed with it (RFC 6455 §7.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
-    pub(super) code: CloseCode,
-    pub(super) reason: &'static str,
+pub(crate) struct Violation {
+    pub(crate) code: CloseCode,
+    pub(crate) reason: &'static str,
 }
 
 impl Violation {

@@ -11,33 +11,33 @@
 
 use super::close::{CloseFrame, Violation};
 use super::deflate::Inflater;
-use super::frame::{CONTROL_BYTES_MAX, Header, HeaderBytes, Opcode, apply_mask};
+use super::frame::{CONTROL_BYTES_MAX, Header, HeaderBytes, Opcode, Peer, apply_mask};
 use super::message::Message;
 
 /// So much is reserved for an announced payload at once; the rest as it arrives.
 const RESERVED_BYTES_MAX: usize = 16 << 10;
 
-/// What a client may send in one message.
+/// What a peer may send in one message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MessageLimits {
+pub(crate) struct MessageLimits {
     /// Payload bytes, as sent and, where it is compressed, as inflated.
-    pub(super) bytes_max: usize,
+    pub(crate) bytes_max: usize,
     /// Frames.
-    pub(super) fragments_max: usize,
+    pub(crate) fragments_max: usize,
 }
 
 /// What came in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Decoded {
+pub(crate) enum Decoded {
     Message(Message),
     Ping(Vec<u8>),
     Pong,
     Close(Option<CloseFrame>),
 }
 
-/// Reads what a client sends.
+/// Reads what a peer sends.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     limits: MessageLimits,
     header: HeaderBytes,
     frame: Option<Frame>,
@@ -109,9 +109,14 @@ impl Decoder {
         }
     }
 
+    /// Reads what a server sends, where no extension was agreed upon.
+    pub(crate) fn of_server(limits: MessageLimits) -> Decoder {
+        Decoder { header: HeaderBytes::of(Peer::Server), ..Decoder::new(limits, None) }
+    }
+
     /// Takes bytes from the front of `input` up to the end of the next message or control frame. `None` where more
     /// bytes are needed, and after a Close.
-    pub(super) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Decoded>, Violation> {
+    pub(crate) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Decoded>, Violation> {
         while !self.closed {
             let frame = match self.frame {
                 Some(frame) => frame,

@@ -16,7 +16,7 @@ pub(super) const CONTROL_BYTES_MAX: usize = 125;
 
 /// What a frame is for (RFC 6455 §11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opcode {
+pub(crate) enum Opcode {
     Continuation,
     Text,
     Binary,
@@ -54,7 +54,15 @@ impl Opcode {
     }
 }
 
-/// What stands before a client's payload.
+/// Whose frames are read: a client masks them and a server does not (RFC 6455 §5.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Peer {
+    #[default]
+    Client,
+    Server,
+}
+
+/// What stands before a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) fin: bool,
@@ -62,6 +70,7 @@ pub(super) struct Header {
     pub(super) compressed: bool,
     pub(super) opcode: Opcode,
     pub(super) length: u64,
+    /// Zeros where there is none, which change nothing.
     pub(super) mask: [u8; 4],
 }
 
@@ -70,9 +79,14 @@ pub(super) struct Header {
 pub(super) struct HeaderBytes {
     bytes: [u8; HEADER_BYTES_MAX],
     len: usize,
+    peer: Peer,
 }
 
 impl HeaderBytes {
+    pub(super) fn of(peer: Peer) -> HeaderBytes {
+        HeaderBytes { peer, ..HeaderBytes::default() }
+    }
+
     /// Takes what the header needs from the front of `input`; a header, once it is whole. What is wrong is told as
     /// soon as it can be: the peer may never send the rest.
     pub(super) fn take(&mut self, input: &mut &[u8]) -> Result<Option<Header>, Violation> {
@@ -89,7 +103,7 @@ impl HeaderBytes {
             if needed == 2 {
                 self.check_first_two()?;
             }
-            // The first two bytes say how long the header is: a client's is always longer.
+            // The first two bytes say how long the header is.
             if self.len == self.needed() {
                 break;
             }
@@ -109,7 +123,14 @@ impl HeaderBytes {
         if self.len < 2 {
             return 2;
         }
-        2 + self.length_bytes() + 4
+        2 + self.length_bytes() + self.mask_bytes()
+    }
+
+    fn mask_bytes(&self) -> usize {
+        match self.peer {
+            Peer::Client => 4,
+            Peer::Server => 0,
+        }
     }
 
     fn length_bytes(&self) -> usize {
@@ -128,8 +149,10 @@ impl HeaderBytes {
         let Some(opcode) = Opcode::from_bits(first & 0x0f) else {
             return Err(Violation::protocol("an unknown opcode"));
         };
-        if second & 0x80 == 0 {
-            return Err(Violation::protocol("a client's frame without a mask"));
+        match (self.peer, second & 0x80 != 0) {
+            (Peer::Client, false) => return Err(Violation::protocol("a client's frame without a mask")),
+            (Peer::Server, true) => return Err(Violation::protocol("a server's frame with a mask")),
+            (Peer::Client, true) | (Peer::Server, false) => {}
         }
         if opcode.is_control() {
             if first & 0x80 == 0 {
@@ -160,7 +183,10 @@ impl HeaderBytes {
             compressed: first & 0x40 != 0,
             opcode: Opcode::from_bits(first & 0x0f).expect("websocket: an opcode was checked before"),
             length,
-            mask: [mask[0], mask[1], mask[2], mask[3]],
+            mask: match self.peer {
+                Peer::Client => [mask[0], mask[1], mask[2], mask[3]],
+                Peer::Server => [0; 4],
+            },
         })
     }
 }
@@ -195,6 +221,17 @@ pub(super) fn encode_header(out: &mut Vec<u8>, opcode: Opcode, compressed: bool,
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
+}
+
+/// Appends a client's frame, whole and masked.
+pub(crate) fn encode_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mask: [u8; 4]) {
+    let second = out.len() + 1;
+    encode_header(out, opcode, false, payload.len());
+    out[second] |= 0x80;
+    out.extend_from_slice(&mask);
+    let at = out.len();
+    out.extend_from_slice(payload);
+    apply_mask(&mut out[at..], mask, 0);
 }
 
 const _: () = assert!(CloseCode::BYTES + super::close::REASON_BYTES_MAX == CONTROL_BYTES_MAX);
@@ -248,6 +285,30 @@ pub(super) mod tests {
                 assert_eq!(taken, Some(whole), "length {length} cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_servers_frame_has_no_mask_and_a_clients_is_masked_by_us_as_by_others() {
+        for length in [0, 1, 125, 126, 0xffff, 0x1_0000] {
+            let mut frame = Vec::new();
+            encode_header(&mut frame, Opcode::Binary, false, length);
+            for cut in 0..=frame.len() {
+                let mut header = HeaderBytes::of(Peer::Server);
+                let (mut first, mut second) = frame.split_at(cut);
+                let early = header.take(&mut first).unwrap();
+                let taken = early.or_else(|| header.take(&mut second).unwrap()).unwrap();
+                assert_eq!(
+                    (taken.length, taken.mask),
+                    (length as u64, [0; 4]),
+                    "length {length} cut at {cut}"
+                );
+            }
+        }
+        let mut masked = Vec::new();
+        encode_masked(&mut masked, Opcode::Text, b"Hello", [0x37, 0xfa, 0x21, 0x3d]);
+        assert_eq!(masked, client_frame(0x81, b"Hello"));
+        let refused = HeaderBytes::of(Peer::Server).take(&mut &masked[..]);
+        assert_eq!(refused.unwrap_err().reason, "a server's frame with a mask");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::request::Request;
 use crate::response::Response;
 
 /// The token of `Upgrade`.
-pub(super) const PROTOCOL: &str = "websocket";
+pub(crate) const PROTOCOL: &str = "websocket";
 
 /// The one version of the protocol (RFC 6455 §4.1).
 const VERSION: &[u8] = b"13";
@@ -56,7 +56,7 @@ pub(super) fn accept(request: &Request<'_>, options: &Options) -> Result<Accepte
     }
     if !options.origins.allow(request) {
         let origin = request.header("origin").unwrap_or_default();
-        log::debug!("refused a WebSocket for a page of {origin:?}");
+        log::debug!("{}: refused a WebSocket for a page of {origin:?}", request.whereabouts());
         return Err(Response::text("a page of this origin may not\n").with_status(Status::FORBIDDEN));
     }
     Ok(Accepted {
@@ -101,7 +101,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// The value of Sec-WebSocket-Accept for a key (RFC 6455 §4.2.2).
-fn accept_of(key: &[u8]) -> String {
+pub(crate) fn accept_of(key: &[u8]) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 

@@ -34,7 +34,7 @@ impl Message {
         }
     }
 
-    pub(super) fn opcode(&self) -> Opcode {
+    pub(crate) fn opcode(&self) -> Opcode {
         match self {
             Message::Text(_) => Opcode::Text,
             Message::Binary(_) => Opcode::Binary,

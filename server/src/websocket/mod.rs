@@ -17,7 +17,7 @@
 //! # drop(app);
 //! ```
 //! Pings are answered, silent clients are found by pings of our own, and the closing handshake is done, without any
-//! help. [`Options`] has the limits, the subprotocols, the check of `Origin` and compression.
+//! help. The client's side is [`client::websocket`](crate::client::websocket). [`Options`] has the limits, the subprotocols, the check of `Origin` and compression.
 //!
 //! ```text
 //! frame          headers of frames, the mask                  sans-IO, tested cut at every byte
@@ -49,9 +49,14 @@ mod sink;
 mod socket;
 mod source;
 
+// The client speaks by the same codecs.
+pub(crate) use close::Violation;
 pub use close::{CloseCode, CloseFrame};
+pub(crate) use decode::{Decoded, Decoder, MessageLimits};
 #[cfg(feature = "gzip")]
 pub use deflate::Compression;
+pub(crate) use frame::{Opcode, encode_masked};
+pub(crate) use handshake::{PROTOCOL, accept_of};
 pub use message::{Message, Prepared};
 pub use options::Options;
 pub use origin::Origins;

@@ -238,6 +238,9 @@ pub enum End {
     Lost(io::ErrorKind),
 }
 
+/// A longer time for the answer to a Close is as good as none, and a moment so far away may be one that there is not.
+const CLOSE_TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// What the ends of a WebSocket share.
 struct Core {
     source: Mutex<Source>,
@@ -398,7 +401,7 @@ impl Core {
         if self.farewell.get().is_some() || self.end.borrow().is_some() {
             return Ok(());
         }
-        self.farewell.set(Some(Instant::now() + self.options.close_timeout));
+        self.farewell.set(Some(Instant::now() + self.options.close_timeout.min(CLOSE_TIMEOUT_MAX)));
         sink.control(Opcode::Close, payload)
     }
 

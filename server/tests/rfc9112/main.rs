@@ -1,4 +1,5 @@
-//! RFC 9112 clause by clause over real sockets: one server for all tests, a connection for each way to send a row.
+//! RFC 9112 clause by clause over real sockets: one server for all tests, a connection for each way to send a row. What the
+//! client makes of responses is in `responses.rs`.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use bast_server::{IntoResponse, Request, Response, Server, Settings};
 use clauses::{Row, answer, statuses};
 
 mod clauses;
+mod responses;
 
 /// No connection may take longer.
 const DEADLINE: Duration = Duration::from_secs(20);

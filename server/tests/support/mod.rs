@@ -29,9 +29,22 @@ pub(crate) fn start(settings: Settings, handler: impl Handler) -> Running {
 
 /// The same of a server that was set up.
 pub(crate) fn run(server: Server, handler: impl Handler) -> Running {
+    running(server, move |server| server.serve(handler))
+}
+
+/// The same in a runtime of the test's own.
+pub(crate) fn run_in(
+    runtime: impl FnOnce() -> bast::Runtime + Send + 'static,
+    server: Server,
+    handler: impl Handler,
+) -> Running {
+    running(server, move |server| runtime().run(move || server.serve(handler)))
+}
+
+fn running(server: Server, serve: impl FnOnce(Server) -> io::Result<()> + Send + 'static) -> Running {
     let address = server.local_addr().expect("an address");
     let handle = server.handle();
-    let served = thread::spawn(move || server.serve(handler));
+    let served = thread::spawn(move || serve(server));
     Running { address, handle, served: Some(served) }
 }
 

@@ -1,16 +1,20 @@
 //! Whole connections over the twin: what a client sees, and by how many system calls.
 #![forbid(unsafe_code)]
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::handler::Handler;
+use crate::http1::send::COPIED_BYTES_MAX;
+use crate::limits::Limits;
+use crate::message::{Method, Status};
 use crate::request::Request;
 use crate::response::IntoResponse;
-use crate::timeout::Activity;
+use crate::timeout::{Activity, ServerId};
 use crate::transport::twin::{Event, Twin};
 use crate::{Error, Router};
 
@@ -25,6 +29,8 @@ pub(crate) fn service(handler: impl Handler) -> Service {
         handler: Box::new(handler),
         limits: limits(),
         handler_limit: None,
+        parallel: 1,
+        stack_bytes: None,
         server_line: b"".as_slice().into(),
         draining: AtomicBool::new(false),
         patient: AtomicBool::new(false),
@@ -516,8 +522,21 @@ fn a_sized_stream_never_desynchronises() {
     let exact = answer(writes(5), &[GET, GET]);
     assert_eq!((codes(&exact), exact.matches('q').count()), (vec![200, 200], 10));
     let short = answer(writes(3), &[GET, GET]);
-    assert_eq!((codes(&short), short.matches('q').count()), (vec![200], 3), "closed short of its length");
+    assert_eq!((codes(&short), short.matches('q').count()), (vec![500, 500], 0), "nothing was sent yet");
     let long = answer(writes(8), &[GET, GET]);
+    assert_eq!((codes(&long), long.matches('q').count()), (vec![500, 500], 0), "nor here");
+
+    let flushed = |count: usize| {
+        move |_: &mut Request<'_>| {
+            Response::stream_sized("text/plain", 5, move |body| {
+                body.flush()?;
+                body.write_all(&vec![b'q'; count])
+            })
+        }
+    };
+    let short = answer(flushed(3), &[GET, GET]);
+    assert_eq!((codes(&short), short.matches('q').count()), (vec![200], 3), "closed short of its length");
+    let long = answer(flushed(8), &[GET, GET]);
     assert_eq!((codes(&long), long.matches('q').count()), (vec![200], 5), "never more than announced");
 }
 
@@ -528,6 +547,7 @@ fn a_stream_that_fails_is_broken_off_visibly() {
             move |_: &mut Request<'_>| {
                 Response::stream("text/plain", move |body| {
                     write!(body, "begun")?;
+                    body.flush()?;
                     assert!(fails == "error", "a failure that the test wants");
                     Err(io::ErrorKind::Other.into())
                 })
@@ -653,6 +673,7 @@ fn middleware_composes_three_deep_and_the_last_is_outermost() {
 }
 
 mod bodies;
+mod copies;
 mod duplex;
 mod interim;
 mod rfc9112;

@@ -280,3 +280,15 @@ fn every_method_and_status_has_its_place() {
         ["1xx", "2xx", "3xx", "4xx", "5xx", "other", "other"]
     );
 }
+
+#[test]
+fn bytes_that_never_became_a_request_are_none() {
+    let metrics = Metrics::new();
+    let meter = meter(&metrics);
+    meter.begins();
+    meter.enters(Phase::New, Phase::Head);
+    meter.ends();
+    let samples = read(&metrics.text());
+    assert_eq!(samples["http_request_seconds_count"], 0.0);
+    assert_eq!(samples["http_request_phase_seconds_count{phase=\"parse\"}"], 0.0);
+}

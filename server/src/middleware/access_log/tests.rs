@@ -52,6 +52,7 @@ fn app() -> Router {
             let breaks = request.path().ends_with("broken");
             Response::stream("text/plain", move |body| {
                 body.write_all(b"0123456789")?;
+                body.flush()?;
                 if breaks { Err(io::Error::other("no more")) } else { Ok(()) }
             })
         })

@@ -36,6 +36,8 @@ use encoder::Encoder;
 /// server-sent events still come one by one. Without a flush it stays in the compressor, also while the producer waits. Each
 /// coding at work takes some hundred kilobytes of memory; a large body gives way to other threads every 16 KiB.
 ///
+/// In a debug build the compressors are slow, unless dependencies are optimised: see the [crate](crate#cargo-features).
+///
 /// Compressing a secret together with what an attacker chooses tells the secret by the length (the BREACH attack). Do not compress
 /// pages that hold both, or vary the secret with each response.
 ///

@@ -10,6 +10,7 @@ use super::{IntoResponse, Request, Response, drive};
 mod connection;
 mod fields;
 mod framing;
+mod llhttp;
 mod message;
 mod request_line;
 mod semantics;

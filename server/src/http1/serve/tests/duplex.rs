@@ -88,16 +88,34 @@ fn what_is_left_of_the_request_is_dropped_up_to_the_bound() {
 }
 
 #[test]
-fn a_body_that_fails_breaks_the_response_off() {
-    for rest in [
-        "Transfer-Encoding: chunked\r\n\r\n3\r\none\r\nx",
-        "Content-Length: 9\r\n\r\none",
-        "Content-Length: 101\r\n\r\none",
+fn a_body_that_fails_is_an_answer_of_its_own_or_breaks_off_the_one_that_was_begun() {
+    let echo = |flushes: bool| {
+        move |_: &mut Request<'_>| {
+            Response::duplex("a/b", move |body, out| {
+                let mut piece = [0; 64];
+                loop {
+                    match body.read(&mut piece)? {
+                        0 => return Ok(()),
+                        count => out.write_all(&piece[..count])?,
+                    }
+                    if flushes {
+                        out.flush()?;
+                    }
+                }
+            })
+        }
+    };
+    for (rest, unseen, begun) in [
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\none\r\nx", 400, 200),
+        ("Content-Length: 9\r\n\r\none", 400, 200),
+        ("Content-Length: 101\r\n\r\none", 413, 413),
     ] {
         let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{rest}");
-        let output = answer(echo_as_it_comes, &[request.as_bytes()]);
-        assert_eq!(codes(&output), [200], "{rest}: {output}");
-        assert!(!output.contains("0\r\n\r\n"), "no last chunk: {output}");
+        for (flushes, code) in [(false, unseen), (true, begun)] {
+            let output = answer(echo(flushes), &[request.as_bytes()]);
+            assert_eq!(codes(&output), [code], "{rest}: {output}");
+            assert!(!output.contains("\r\n0\r\n\r\n"), "no last chunk: {output}");
+        }
     }
 }
 

@@ -1,0 +1,275 @@
+//! Pipelined requests that are handled at the same time, where [`Settings`](crate::Settings) ask for that.
+//!
+//! ```text
+//!   received   GET /a   GET /b   GET /c   POST /d   GET /e
+//!                │        │        │
+//!              thread   thread   thread              each with a wire of its own, which holds
+//!                └──▶ sent ──▶ sent ──▶ sent         in this order
+//! ```
+//! The row ends before a request that is not wholly received, has a body, is not safe, or may end the connection: such a one is
+//! served as always, when the row is done. Safe methods only, because those behind a request that changes something must see the
+//! change (RFC 9112 §9.3.2).
+//!
+//! The threads are those of a scope in the frame of [`serve`]: whatever ends the connection ends them, and it waits for that. They
+//! stay on this capability, so they share what the connection has. What one writes is held by its own wire until its turn comes
+//! (Note [turn] in `wire.rs`). The phase of the connection is the business of whoever has the turn.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bast::{Builder, Label, Scope, ScopedJoinHandle};
+
+use crate::buffer::{Buffers, Input};
+use crate::http1::call::call;
+use crate::http1::exchange::{After, Ending, Exchange, metered};
+use crate::http1::head::{Framing, Head};
+use crate::http1::parse::{self, Progress, Scan};
+use crate::http1::persistence::Persistence;
+use crate::http1::produce::send;
+use crate::http1::send::Form;
+use crate::http1::service::Service;
+use crate::http1::switch::may_switch;
+use crate::http1::wire::{HELD_BYTES_MAX, Wire};
+use crate::message::{Method, Version};
+use crate::sent::{Extras, Outcome};
+
+/// Serves the row of requests that `input` begins with. `None` where it begins with none: then nothing was done.
+#[inline(never)]
+pub(crate) fn serve(
+    wire: &Wire,
+    service: &Service,
+    peer: &Option<SocketAddr>,
+    input: &mut Input,
+) -> Option<After> {
+    if !is_pipelined(input.unread()) {
+        return None;
+    }
+    let connection = Connection { wire, service, peer };
+    let mut candidate = Some(connection.candidate(input, 0)?);
+    bast::scope(|scope| {
+        let mut row = VecDeque::new();
+        let mut is_begun = false;
+        loop {
+            while let Some(buffers) = candidate.take() {
+                match connection.start(scope, buffers, input) {
+                    Ok(started) => row.push_back(started),
+                    // No thread is to be had: what cannot be handled ahead is handled in its turn.
+                    Err(error) => {
+                        log::debug!("a pipelined request waits for its turn: {error}");
+                        break;
+                    }
+                }
+                if row.len() < service.parallel {
+                    candidate = connection.candidate(input, row.len());
+                }
+            }
+            let Some(first) = row.pop_front() else {
+                return is_begun.then(|| connection.end(input));
+            };
+            is_begun = true;
+            let after = metered(wire, || first.settle(wire));
+            if !matches!(after, After::Request) {
+                scope.cancel();
+                return Some(after);
+            }
+            candidate = connection.candidate(input, row.len());
+        }
+    })
+}
+
+/// Is there more than one head, or the beginning of one?
+fn is_pipelined(unread: &[u8]) -> bool {
+    let end = unread.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    end.is_some_and(|end| end + 4 < unread.len())
+}
+
+/// What all requests of the row have in common.
+#[derive(Clone, Copy)]
+struct Connection<'c> {
+    wire: &'c Wire,
+    service: &'c Service,
+    peer: &'c Option<SocketAddr>,
+}
+
+impl<'c> Connection<'c> {
+    /// Buffers with the next head, if that may be handled behind `ahead` others whose turn is yet to come.
+    fn candidate(self, input: &Input, ahead: usize) -> Option<Box<Buffers>> {
+        let Connection { wire, service, .. } = self;
+        let number = wire.activity().requests() as usize + ahead + 1;
+        // The last one ends the connection.
+        if service.is_draining() || number >= service.limits.requests_per_connection_max as usize {
+            return None;
+        }
+        let mut buffers = Buffers::take();
+        let unread = input.unread();
+        let parsed = parse::parse(unread, &mut Scan::default(), &service.limits, &mut buffers.input.head);
+        if !matches!(parsed, Ok(Progress::Complete)) || !may_be_ahead(&buffers.input.head, unread) {
+            buffers.give_back();
+            return None;
+        }
+        let len = buffers.input.head.len;
+        buffers.input.hold(&unread[..len]);
+        Some(buffers)
+    }
+
+    /// Starts the thread for a candidate, and takes its head from the input.
+    fn start<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        mut buffers: Box<Buffers>,
+        input: &mut Input,
+    ) -> io::Result<Ahead<'scope>>
+    where
+        'c: 'scope,
+    {
+        let len = buffers.input.head.len;
+        let is_last = input.unread().len() == len;
+        let wire = Rc::new(self.wire.ahead(mem::take(&mut buffers.output)));
+        // As the connection's own thread; see `listener.rs`.
+        let mut builder = Builder::new().preempt_at_allocation(false);
+        if let Some(peer) = *self.peer {
+            builder = builder.label(Label::Peer("ahead", peer));
+        }
+        if let Some(bytes) = self.service.stack_bytes {
+            builder = builder.stack_size(bytes);
+        }
+        let held = Rc::clone(&wire);
+        let thread = scope.spawn_local_with(builder, move || self.answer(&held, buffers, is_last))?;
+        input.consume(len);
+        Ok(Ahead { wire, thread })
+    }
+
+    /// Handles one request, and writes the response to its wire.
+    fn answer(self, wire: &Wire, mut buffers: Box<Buffers>, is_last: bool) -> Answered {
+        let exchange = Exchange::new(wire, self.service, self.peer, &mut buffers.input, 0);
+        let (persistence, extras) =
+            bast::with_park_hook(&|| wire.flush_before_park(), || respond(exchange, is_last));
+        let outcome = wire.outcome(persistence.is_some());
+        Answered { buffers, extras, outcome, persistence }
+    }
+
+    /// The row is done.
+    fn end(self, input: &Input) -> After {
+        match input.is_empty() {
+            false => After::Request,
+            true if self.wire.flush().is_err() => After::Close,
+            true => After::Idle,
+        }
+    }
+}
+
+/// Does this head make a request that may be handled beside others? All of it is there, it changes nothing, and it does not end the
+/// connection.
+fn may_be_ahead(head: &Head, bytes: &[u8]) -> bool {
+    let is_safe =
+        matches!(head.well_known, Some(Method::Get | Method::Head | Method::Options | Method::Trace));
+    is_safe
+        && head.version == Version::Http11
+        && head.framing == Framing::Empty
+        && !head.expect_continue
+        && head.options.persistence(head.version) == Persistence::Reuse
+        && !head.fields.iter().any(|field| field.name.of(bytes).eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Calls the handler, and writes its response. Returns what becomes of the connection, if the response is whole, and who wants to be
+/// told.
+fn respond(mut exchange: Exchange<'_>, is_last: bool) -> (Option<Persistence>, Option<Box<Extras>>) {
+    let Exchange { wire, service, .. } = exchange;
+    let asked = exchange.asked();
+    exchange.begin();
+    let deadline = exchange.deadline;
+    let mut request = exchange.request();
+    let mut response = None;
+    let response = call(service, deadline, &mut request, &mut response);
+    if response.is_upgrade() {
+        let switches = may_switch(&request, response);
+        debug_assert!(!switches, "ahead: the client offered another protocol");
+    }
+    if let Some(meter) = wire.activity().meter()
+        && !response.streams_to(asked.head_only)
+    {
+        meter.counts(Some(request.method()), response.status());
+    }
+    let route = request.route();
+    let extras = request.take_extras();
+    exchange.route = route;
+    let ending = extras.map(|extras| Ending::new(wire, extras));
+    let closes = response.closes() || (is_last && service.is_draining());
+    let persistence = if closes { Persistence::Close } else { Persistence::Reuse };
+    let mut form = Form::new(asked, response, persistence);
+    let sent = send(&mut exchange, &mut form, response);
+    (sent.is_ok().then_some(form.persistence), ending.and_then(Ending::leave))
+}
+
+/// A request whose turn has not come.
+struct Ahead<'scope> {
+    wire: Rc<Wire>,
+    thread: ScopedJoinHandle<'scope, Answered>,
+}
+
+/// What its thread leaves, besides what its wire holds.
+struct Answered {
+    buffers: Box<Buffers>,
+    extras: Option<Box<Extras>>,
+    outcome: Outcome,
+    /// What becomes of the connection; nothing good where the response broke off.
+    persistence: Option<Persistence>,
+}
+
+impl Ahead<'_> {
+    /// Its turn has come: sends its response, or leaves it to be sent with the next one.
+    fn settle(self, wire: &Wire) -> After {
+        wire.activity().begin_request();
+        while !self.thread.is_finished() {
+            wire.take_over(&self.wire);
+            if wire.held() == 0 {
+                self.wire.give_turn();
+                break;
+            }
+            // It may write more meanwhile.
+            if wire.flush().is_err() {
+                return After::Broken;
+            }
+        }
+        let answered = self.thread.join();
+        wire.take_over(&self.wire);
+        if let Some(meter) = wire.activity().meter() {
+            // The handlers of a row share their time.
+            meter.responds(None);
+        }
+        let persistence = match answered {
+            Ok(answered) => answered.tell(&self.wire),
+            // It was killed by somebody.
+            Err(_) => None,
+        };
+        let is_sent = match persistence {
+            Some(Persistence::Reuse) if wire.held() < HELD_BYTES_MAX => return After::Request,
+            _ => wire.flush().is_ok(),
+        };
+        match persistence {
+            None => After::Broken,
+            Some(_) if !is_sent => After::Close,
+            Some(Persistence::Reuse) => After::Request,
+            Some(Persistence::Close) => After::Linger,
+        }
+    }
+}
+
+impl Answered {
+    /// Tells the observers, and gives the buffers back.
+    fn tell(mut self, wire: &Wire) -> Option<Persistence> {
+        if let Some(extras) = &mut self.extras {
+            extras.outcome = self.outcome;
+        }
+        self.buffers.output = wire.take_room();
+        self.buffers.give_back();
+        self.persistence
+    }
+}
+
+#[cfg(test)]
+mod tests;
