@@ -20,6 +20,43 @@ use crate::response::{IntoResponse, Response};
 /// is_handler(|_: &mut Request| "hello");
 /// is_handler(|req: &mut Request| -> Result<Response, bast_server::Error> { Ok(Response::bytes("text/plain", req.read_body()?)) });
 /// ```
+///
+/// # What handlers share
+/// A handler owns what it uses. What lives as long as the program is shared most plainly by a reference that does, which is
+/// copied into each closure; with an `Arc` each gets a clone.
+///
+/// ```
+/// use bast::sync::Mutex;
+/// # use bast_server::testing::TestClient;
+/// use bast_server::{Error, Request, Router};
+/// use std::collections::HashMap;
+///
+/// #[derive(Default)]
+/// struct Stock {
+///     items: Mutex<HashMap<String, u32>>, // Bast's: a thread that waits for it parks
+/// }
+///
+/// impl Stock {
+///     fn count(&self, request: &mut Request) -> Result<String, Error> {
+///         let name: String = request.param("name")?;
+///         Ok(self.items.lock().get(&name).ok_or_else(Error::not_found)?.to_string())
+///     }
+///
+///     fn add(&self, request: &mut Request) -> Result<(), Error> {
+///         *self.items.lock().entry(request.param("name")?).or_default() += 1;
+///         Ok(())
+///     }
+/// }
+///
+/// let stock: &'static Stock = Box::leak(Box::default());
+/// let app = Router::new()
+///     .get("/stock/{name}", move |request: &mut Request| stock.count(request))
+///     .post("/stock/{name}", move |request: &mut Request| stock.add(request));
+/// # let client = TestClient::new(app);
+/// # assert_eq!(client.post("/stock/nuts").send().status().code(), 204);
+/// # assert_eq!(client.get("/stock/nuts").send().text(), "1");
+/// # assert_eq!(client.get("/stock/bolts").send().status().code(), 404);
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request.
     fn handle(&self, request: &mut Request<'_>) -> Response;

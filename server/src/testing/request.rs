@@ -47,6 +47,16 @@ impl<'c> TestRequest<'c> {
         self
     }
 
+    /// Sends a cookie beside those that are sent already. As it is: nothing is encoded.
+    pub fn cookie(mut self, name: &str, value: &str) -> TestRequest<'c> {
+        let pair = format!("{name}={value}");
+        match self.fields.iter_mut().find(|(field, _)| field.eq_ignore_ascii_case("Cookie")) {
+            Some((_, pairs)) => pairs.extend_from_slice(format!("; {pair}").as_bytes()),
+            None => self.fields.push(("Cookie".to_owned(), pair.into_bytes())),
+        }
+        self
+    }
+
     /// Sets the body, with a `Content-Length`.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> TestRequest<'c> {
         self.body = Body::Sized(body.into());

@@ -43,6 +43,28 @@ impl TestResponse {
         values(&self.fields, name)
     }
 
+    /// The value of the cookie with this name that the response sets, without its attributes; of several, that of the
+    /// last, which is the one that a user agent keeps.
+    ///
+    /// ```
+    /// use bast_server::testing::TestClient;
+    /// use bast_server::{Cookie, Request, Response, Router};
+    ///
+    /// let app = Router::new()
+    ///     .post("/login", |_: &mut Request| Response::see_other("/").with_cookie(Cookie::new("session", "2f5c").http_only()))
+    ///     .get("/", |request: &mut Request| request.cookie("session").unwrap_or("nobody").to_owned());
+    /// let client = TestClient::new(app);
+    /// let login = client.post("/login").send();
+    /// let session = login.cookie("session").unwrap();
+    /// assert_eq!(client.get("/").cookie("session", session).send().text(), "2f5c");
+    /// ```
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let pairs =
+            self.header_values("Set-Cookie").filter_map(|line| line.split(';').next()?.split_once('='));
+        pairs.filter(|(known, _)| *known == name).map(|(_, value)| value).last()
+    }
+
     /// All header fields in their order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields.iter().map(|(name, value)| (&**name, &**value))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::limits::Limits;
-use crate::{Error, Next, Request, Response, Router, Status};
+use crate::{Cookie, Error, Next, Request, Response, Router, Status};
 
 fn echo(request: &mut Request<'_>) -> Result<Vec<u8>, Error> {
     request.read_body()
@@ -192,4 +192,22 @@ fn a_handler_may_keep_plain_cells_across_blocking_calls() {
         let texts: Vec<_> = responses.iter().map(TestResponse::text).collect();
         assert_eq!(texts, ["/a 3 1", "/b 3 2"]);
     });
+}
+
+#[test]
+fn cookies_are_sent_together_and_the_last_that_is_set_counts() {
+    let handler = |request: &mut Request<'_>| {
+        let line = request.header("Cookie").unwrap_or_default().to_owned();
+        let set = |response: Response, value: &str| {
+            response.with_cookie(Cookie::new("a", value.to_owned()).path("/"))
+        };
+        set(set(Response::text(line), "old"), "new")
+    };
+    let client = TestClient::new(handler);
+    let response = client.get("/").cookie("a", "1").cookie("b", "2").send();
+    assert_eq!(response.text(), "a=1; b=2");
+    assert_eq!(
+        (response.cookie("a"), response.cookie("A"), response.cookie("Path")),
+        (Some("new"), None, None)
+    );
 }
