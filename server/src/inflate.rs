@@ -4,6 +4,11 @@
 //! ([`Decompress`](crate::middleware::Decompress)). Sans-IO.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "gzip")]
+use std::cell::Cell;
+#[cfg(feature = "gzip")]
+use std::io::{self, BufRead, Read};
+
 use crate::error::Error;
 use crate::message::{self, Status};
 
@@ -58,24 +63,71 @@ pub(crate) fn unsupported() -> Error {
 #[cfg(feature = "gzip")]
 const PIECE_BYTES: usize = 32 << 10;
 
+/// So much more than twice its content a coded body may be: headers of members have names in them. What codes longer than it
+/// finds it sends blocks or members without content, each of which costs microseconds for some bytes.
+#[cfg(feature = "gzip")]
+const SLACK_BYTES: usize = 16 << 10;
+
+/// The coded bytes, handed out as far as their content pays for them.
+#[cfg(feature = "gzip")]
+struct Paid<'b> {
+    rest: &'b [u8],
+    taken: usize,
+    /// So much may be taken by now.
+    allowed: &'b Cell<usize>,
+}
+
+#[cfg(feature = "gzip")]
+impl BufRead for Paid<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        /// At most so much is taken before it is looked at again.
+        const SIP_BYTES: usize = 8 << 10;
+        if self.taken > self.allowed.get() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is coded at far greater length than it has",
+            ));
+        }
+        Ok(&self.rest[..self.rest.len().min(SIP_BYTES)])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.rest = &self.rest[count..];
+        self.taken += count;
+    }
+}
+
+#[cfg(feature = "gzip")]
+impl Read for Paid<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(room)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
 /// The content of a body in this coding.
 ///
 /// # Errors
 /// 400 where it is malformed, 413 where the content is longer than `bytes_max`.
 #[cfg(feature = "gzip")]
 pub(crate) fn inflate(coded: Coded, body: Vec<u8>, bytes_max: u64) -> Result<Vec<u8>, Error> {
-    use std::io::Read;
-
     use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
 
     use crate::coding::CODER_STACK_BYTES;
 
-    let mut decoder: Box<dyn Read> = match coded {
+    if body.is_empty() {
+        // There is none, or it was read before.
+        return Ok(body);
+    }
+    let allowed = Cell::new(SLACK_BYTES);
+    let coded_bytes = Paid { rest: &body, taken: 0, allowed: &allowed };
+    let mut decoder: Box<dyn Read + '_> = match coded {
         Coded::Plain => return Ok(body),
         Coded::Otherwise => return Err(unsupported()),
         // A file of gzip may have several members (RFC 1952 §2.2).
-        Coded::Gzip => Box::new(MultiGzDecoder::new(&*body)),
-        Coded::Deflate => Box::new(ZlibDecoder::new(&*body)),
+        Coded::Gzip => Box::new(MultiGzDecoder::new(coded_bytes)),
+        Coded::Deflate => Box::new(ZlibDecoder::new(coded_bytes)),
     };
     let mut content = Vec::new();
     loop {
@@ -85,6 +137,7 @@ pub(crate) fn inflate(coded: Coded, body: Vec<u8>, bytes_max: u64) -> Result<Vec
             |error| Error::bad_request("the body is not what its content coding says").caused_by(error),
         )?;
         content.truncate(begin + count);
+        allowed.set(SLACK_BYTES + 2 * content.len());
         if content.len() as u64 > bytes_max {
             return Err(Error::new(
                 Status::CONTENT_TOO_LARGE,

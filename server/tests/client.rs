@@ -821,6 +821,35 @@ fn an_upstream_that_drips_does_not_hold_who_wants_the_whole_body() {
 
 /// As events do.
 #[test]
+fn an_upstream_that_takes_a_little_now_and_then_does_not_hold_who_sends_it_much() {
+    const PIECE_BYTES: usize = 64 << 10;
+    /// At a piece each time, more than a minute.
+    const BODY_BYTES: usize = 256 << 20;
+    green(|| {
+        // The buffers of both kernels make steps of what is taken; none is as long as this.
+        let stretch = Duration::from_secs(3);
+        let time_limits =
+            TimeLimits { write: stretch, write_bytes_per_second_min: u32::MAX, ..TimeLimits::default() };
+        let client = Client::builder().time_limits(time_limits).build();
+        let (tell, told) = mpsc::channel();
+        let script = script(vec![Box::new(move |mut peer: Peer| {
+            let mut piece = vec![0; PIECE_BYTES];
+            while peer.stream.read(&mut piece).is_ok_and(|count| count > 0) {
+                let _ = tell.send(());
+                thread::sleep(Duration::from_millis(20));
+            }
+        })]);
+        let start = Instant::now();
+        let answer = client.post(script.url("/")).body(vec![b'x'; BODY_BYTES]).send();
+        let error = answer.expect_err("it is taken too slowly");
+        assert!(error.is_timeout(), "{error:?}");
+        assert!(start.elapsed() >= stretch && start.elapsed() < LONG, "{:?}", start.elapsed());
+        assert!(told.try_iter().count() > 10, "it was taken all the time");
+        script.ends();
+    });
+}
+
+#[test]
 fn a_slow_body_that_is_read_piece_by_piece_is_not_too_slow() {
     green(|| {
         let (tell, told) = mpsc::channel::<()>();

@@ -11,6 +11,7 @@ use bast::net::{TcpStream, lookup_host_timeout};
 
 use super::error::{Error, Wait};
 use super::limits::{Limits, TimeLimits};
+use super::pace::Pace;
 use super::pool::Pool;
 use super::upgraded::Upgraded;
 use super::url::Url;
@@ -139,17 +140,13 @@ impl Connection {
     }
 
     /// Writes a part of `bytes`. A write that waits ends after a [`LOOK`] with `None`, so that the caller can see whether
-    /// the server has answered; `since` is when the waiting began.
+    /// the server has answered; `waiting` is how that went so far.
     ///
     /// # Errors
     /// A timeout, or what the socket says.
-    pub(super) fn write(
-        &mut self,
-        bytes: &[u8],
-        since: &mut Option<Instant>,
-    ) -> Result<Option<usize>, Error> {
-        let limit = self.shared.time_limits.write;
-        let spent = since.map_or(Duration::ZERO, |since| since.elapsed());
+    pub(super) fn write(&mut self, bytes: &[u8], waiting: &mut Waiting) -> Result<Option<usize>, Error> {
+        let TimeLimits { write: limit, write_bytes_per_second_min, .. } = self.shared.time_limits;
+        let spent = waiting.since.map_or(Duration::ZERO, |since| since.elapsed());
         if !spent.is_zero() && spent >= limit {
             return Err(Error::timeout(Wait::Write));
         }
@@ -160,12 +157,20 @@ impl Connection {
             .map_err(|error| Error::io("no limit of time", error))?;
         match self.stream.write(bytes) {
             Ok(count) => {
-                *since = None;
+                waiting.since = None;
+                if let Some(pace) = &mut waiting.pace {
+                    pace.took(count);
+                }
                 Ok(Some(count))
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 // Counted from the end of the first wait, so up to a look late: no clock is read for writes that do not wait.
-                since.get_or_insert_with(Instant::now);
+                waiting.since.get_or_insert_with(Instant::now);
+                // Judged where a write waited in vain: had this thread been late, the server would take more now.
+                let pace = waiting.pace.get_or_insert_with(Pace::begin);
+                if waiting.is_judged && pace.is_too_slow(limit, write_bytes_per_second_min) {
+                    return Err(Error::timeout(Wait::Write));
+                }
                 Ok(None)
             }
             Err(error) => Err(failed(error, Wait::Write, late)),
@@ -213,6 +218,23 @@ impl Connection {
         self.stream.set_write_timeout(None)?;
         let received = self.input().unread().to_vec();
         Ok(Upgraded::new(self.stream, received))
+    }
+}
+
+/// How it goes with bytes that the server does not take at once.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// Nothing was taken since then.
+    since: Option<Instant>,
+    /// How fast they are taken since the first wait.
+    pace: Option<Pace>,
+    /// It has to be fast enough.
+    is_judged: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(is_judged: bool) -> Waiting {
+        Waiting { since: None, pace: None, is_judged }
     }
 }
 

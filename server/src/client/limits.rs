@@ -48,6 +48,7 @@ impl Default for Limits {
 /// |---|---|---|
 /// | `connect` | with the look-up of the name | with the connection |
 /// | `write` | with each piece of the request | when the kernel has taken some of it |
+/// | `write_bytes_per_second_min` | when the server makes a piece wait | with that piece; judged over each stretch of `write` |
 /// | `continue_wait` | with the head of a request that expects `100 Continue` | with any response, or by sending the body |
 /// | `head` | when the request is sent | with the last byte of the response's head, however it drips |
 /// | `body` | with each read of the body | when something has come |
@@ -62,6 +63,12 @@ pub struct TimeLimits {
     pub connect: Duration,
     /// Between two pieces of the request that the server takes: 30 s by default.
     pub write: Duration,
+    /// How many bytes of the request the server must take per second while it makes the client wait, on the average of each
+    /// stretch of [`write`](TimeLimits::write): 240 by default. A server that takes a little now and then would hold an upload
+    /// practically for ever. Each piece is judged by itself, a body that [`send`](super::Request::send) has as one, others
+    /// 16 KiB at a time; what the caller takes to make it does not count. 0 asks for nothing, and
+    /// [`duplex`](super::Upload::duplex) is not judged.
+    pub write_bytes_per_second_min: u32,
     /// For `100 Continue`, after which the body is sent without it: 1 s by default (RFC 9110 §10.1.1 says not to wait
     /// for an indefinite time; servers of HTTP/1.0 never send it).
     pub continue_wait: Duration,
@@ -88,6 +95,7 @@ impl Default for TimeLimits {
         TimeLimits {
             connect: Duration::from_secs(10),
             write: Duration::from_secs(30),
+            write_bytes_per_second_min: 240,
             continue_wait: Duration::from_secs(1),
             head: Duration::from_secs(30),
             body: Duration::from_secs(30),

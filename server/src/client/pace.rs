@@ -1,4 +1,4 @@
-//! How fast a body comes, while somebody waits for all of it.
+//! How fast a body comes, while somebody waits for all of it, or goes, while the server makes it wait.
 //!
 //! The bytes of a stretch are compared with what its time asks for. A stretch is as long as the limit for one read, so that
 //! a server which breaks it is noticed between once and twice that limit.
@@ -19,7 +19,7 @@ impl Pace {
         Pace { begin: Instant::now(), bytes: 0 }
     }
 
-    /// So many bytes have come.
+    /// So many bytes have come, or gone.
     pub(super) fn took(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::body::Body;
-use super::connection::Connection;
+use super::connection::{Connection, Waiting};
 use super::error::{Error, Part, Wait};
 use super::head::{self, Framing, Head, Scan};
 use super::headers::{Headers, Lines};
@@ -235,9 +235,10 @@ impl Sending {
 
     /// Sends these bytes, unless the server stops that.
     fn send(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        let mut since: Option<Instant> = None;
+        // Two threads may talk as slowly as they like, as who reads piece by piece does.
+        let mut waiting = Waiting::new(!self.is_split);
         while !bytes.is_empty() && !self.is_stopped() {
-            match self.connection.write(bytes, &mut since) {
+            match self.connection.write(bytes, &mut waiting) {
                 Ok(Some(count)) => bytes = &bytes[count..],
                 Ok(None) => {}
                 // The server has closed. It may have said why before that.

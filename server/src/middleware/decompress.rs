@@ -97,6 +97,7 @@ mod tests {
             ("Content-Encoding: gzip\r\n", gzip(long.as_bytes()), &*long),
             ("content-encoding: X-GZIP\r\n", gzip(b"short"), "short"),
             ("Content-Encoding: gzip\r\n", parts, "one two"),
+            ("Content-Encoding: gzip\r\n", Vec::new(), ""),
             ("Content-Encoding: deflate\r\n", deflate(long.as_bytes()), &*long),
             ("Content-Encoding: identity\r\n", b"plain".to_vec(), "plain"),
             ("", b"plain".to_vec(), "plain"),
@@ -125,6 +126,38 @@ mod tests {
             ("Content-Encoding: br\r\n", &gzip(b""), 415),
         ] {
             assert_eq!(send(inflating(), codings, body).0, code, "{codings} {} bytes", body.len());
+        }
+    }
+
+    #[test]
+    fn members_and_blocks_without_content_are_refused_before_they_cost_much() {
+        let members = gzip(b"").repeat(10_000);
+        // Stored blocks of no length (RFC 1951 §3.2.4) in a member whose end is right.
+        let empty_block = [0, 0, 0, 0xff, 0xff];
+        let whole = gzip(b"x");
+        let blocks = [&whole[..10], &empty_block.repeat(20_000), &whole[10..]].concat();
+        let zlib = deflate(b"x");
+        let zlib_blocks = [&zlib[..2], &empty_block.repeat(20_000), &zlib[2..]].concat();
+        let few = [gzip(b"").repeat(100), gzip(b"content")].concat();
+        let some_blocks = [&whole[..10], &empty_block.repeat(1000), &whole[10..]].concat();
+        // What does not become smaller by its coding pays for itself.
+        let mut state = 1u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            b'!' + (state >> 58) as u8
+        })
+        .take(BYTES_MAX)
+        .collect();
+        for (coding, body, code) in [
+            ("gzip", &members, 400),
+            ("gzip", &blocks, 400),
+            ("deflate", &zlib_blocks, 400),
+            ("gzip", &few, 200),
+            ("gzip", &some_blocks, 200),
+            ("gzip", &gzip(&noise), 200),
+        ] {
+            let (got, text) = send(inflating(), &format!("Content-Encoding: {coding}\r\n"), body);
+            assert_eq!(got, code, "{coding}, {} bytes: {}", body.len(), text.len());
         }
     }
 
