@@ -341,6 +341,7 @@ fn each_line_about_a_connection_that_fails_has_its_peer_and_its_phase_and_nothin
         .get("/failing/stream", |_: &mut Request| {
             Response::stream("text/plain", |body| {
                 body.write_all(b"begun")?;
+                body.flush()?; // else it is answered by its error
                 Err(io::Error::other("no \u{1b}more"))
             })
         })
