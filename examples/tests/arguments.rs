@@ -16,6 +16,7 @@ const PROGRAMS: &[&str] = &[
     env!("CARGO_BIN_EXE_http_types"),
     env!("CARGO_BIN_EXE_https"),
     env!("CARGO_BIN_EXE_interrupt"),
+    env!("CARGO_BIN_EXE_notes"),
     env!("CARGO_BIN_EXE_scopes"),
     env!("CARGO_BIN_EXE_select"),
     env!("CARGO_BIN_EXE_side_runtime"),

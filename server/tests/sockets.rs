@@ -433,6 +433,7 @@ fn a_second_shutdown_does_not_wait() {
     server.handle.shutdown();
     server.handle.shutdown();
     server.ended().expect("an end");
+    assert_eq!(client.answer().code, 503, "its handler was killed");
     client.closed();
 }
 
@@ -447,6 +448,7 @@ fn a_drain_ends_at_its_deadline() {
     server.handle.shutdown();
     server.ended().expect("an end");
     assert!(start.elapsed() >= SHORT);
+    assert_eq!(client.answer().code, 503, "its handler was killed");
     client.closed();
 }
 

@@ -550,6 +550,7 @@ fn a_response_that_breaks_off_ends_without_close_notify() {
     let server = start(settings(), |_: &mut Request<'_>| {
         Response::stream("text/plain", |body| {
             body.write_all(b"half of it")?;
+            body.flush()?;
             Err(io::ErrorKind::Other.into())
         })
     });

@@ -36,8 +36,10 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::ExitCode;
 
 use bast::net::{TcpListener, TcpStream};
+use bast_examples::arguments;
 
 /// A longer line ends the conversation: whoever sends one speaks another protocol.
 const LINE_BYTES_MAX: u64 = 1000;
@@ -45,9 +47,20 @@ const LINE_BYTES_MAX: u64 = 1000;
 /// A longer note is not kept in memory for anybody.
 const NOTE_BYTES_MAX: usize = 64 << 10;
 
-fn main() -> io::Result<()> {
+const HELP: &str = "\
+Takes notes, one line of text after the other: a line protocol in direct style.
+
+Usage: notes [IP:PORT]      [default: 127.0.0.1:8025]
+";
+
+fn main() -> ExitCode {
+    let arguments = arguments::of_program(HELP, 0..=1);
+    arguments::end(serve(arguments.first().map_or("127.0.0.1:8025", String::as_str).to_owned()))
+}
+
+fn serve(address: String) -> io::Result<()> {
     bast::run(|| {
-        let listener = TcpListener::bind(std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8025"))?;
+        let listener = TcpListener::bind(address)?;
         println!("{}", listener.local_addr()?);
         loop {
             let (stream, _) = listener.accept()?;

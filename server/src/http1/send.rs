@@ -46,9 +46,9 @@ fn length_of(response: &Response, asked: Asked) -> Length {
         Body::Stream(StreamBody { length: None, .. }) if asked.head_only => Length::Absent,
         Body::Stream(StreamBody { length: None, .. }) => Length::UntilClose,
         body => match body_length(body) {
-            // What a GET would be sent is not known: a handler of HEAD's own need not make it, and a length of 0 that is not
-            // that of the GET must not be said (RFC 9110 §8.6).
-            0 if asked.head_only => Length::Absent,
+            // What a GET would be sent is not known, unless it is a file: a handler of HEAD's own need not make it, and a length
+            // of 0 that is not that of the GET must not be said (RFC 9110 §8.6).
+            0 if asked.head_only && !matches!(body, Body::File(_)) => Length::Absent,
             length => Length::Sized(length),
         },
     }
