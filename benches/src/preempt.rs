@@ -1,14 +1,16 @@
-//! The preempt bench: burns beside short requests, with and without preemption at allocations.
+//! The preempt bench: short requests beside handlers that compute, with and without preemption at allocations, and beside
+//! handlers that wait.
 #![forbid(unsafe_code)]
 
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bast_examples::demo::{self, Burns};
-use bast_server::Server;
+use bast_server::{Error, Request, Router, Server};
 
 use crate::args::positive;
 use crate::load::{Load, Outcome};
@@ -23,7 +25,8 @@ use crate::{machine, probe, sys};
 const SLICE: Duration = Duration::from_millis(20);
 /// What the p99 is to be within.
 const SLICES: u32 = 3;
-const BURNS_PER_CORE: usize = 2;
+/// How long one of them waits.
+const WAIT: Duration = Duration::from_secs(1);
 /// Connections that ask for `/plaintext`, per core.
 const CONNECTIONS_PER_CORE: usize = 8;
 
@@ -34,7 +37,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-How late short requests are beside handlers that compute for long and never call the runtime.
+How late short requests are beside handlers that compute for long and never call the runtime, and beside handlers that wait for
+a second: for what another thread has to say, for a call that blocks an OS thread, and for names.
 
 cargo bench --bench preempt -- OPTIONS      (paths are relative to benches/)
 
@@ -86,8 +90,45 @@ pub fn run(args: impl IntoIterator<Item = String>) -> Result<io::Result<bool>, S
     Ok(options.common.run(HELP, |role| serve(role, &options), || measure(&options)))
 }
 
-/// The two servers: what they are called, and what their burns do.
-const SERVERS: [(&str, Burns); 2] = [("give_way", Burns::GiveWay), ("keep_the_core", Burns::KeepTheCore)];
+/// What the other handlers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Neighbours {
+    Compute(Burns),
+    Wait,
+}
+
+/// The servers: what they are called, and what their other handlers do.
+const SERVERS: [(&str, Neighbours); 3] = [
+    ("give_way", Neighbours::Compute(Burns::GiveWay)),
+    ("keep_the_core", Neighbours::Compute(Burns::KeepTheCore)),
+    ("waiting", Neighbours::Wait),
+];
+
+impl Neighbours {
+    /// What is asked for, by the number of the client.
+    fn path(self, client: usize, options: &Options) -> String {
+        match self {
+            Neighbours::Compute(_) => format!("/burn?ms={}", options.burn_ms),
+            Neighbours::Wait => ["/database", "/disk", "/name"][client % 3].to_owned(),
+        }
+    }
+
+    /// How many there are at a time, per core.
+    fn per_core(self) -> usize {
+        match self {
+            Neighbours::Compute(_) => 2,
+            Neighbours::Wait => 3,
+        }
+    }
+
+    /// What the p99 of the short requests is to be within.
+    fn reach(self) -> Duration {
+        match self {
+            Neighbours::Compute(_) => SLICES * SLICE,
+            Neighbours::Wait => SLICE,
+        }
+    }
+}
 
 /// Is the server of this name, in this process.
 ///
@@ -95,9 +136,52 @@ const SERVERS: [(&str, Burns); 2] = [("give_way", Burns::GiveWay), ("keep_the_co
 /// The server's own, or `InvalidInput` for an unknown name.
 fn serve(role: &str, options: &Options) -> io::Result<()> {
     sys::die_with_parent()?;
-    let burns = SERVERS.iter().find(|(name, _)| *name == role).map(|(_, burns)| *burns);
-    let burns = burns.ok_or_else(|| program::no_such_role(role))?;
-    Server::bind(options.common.listen)?.workers(options.workers).serve(demo::app(None, burns)?)
+    let neighbours = SERVERS.iter().find(|(name, _)| *name == role).map(|(_, neighbours)| *neighbours);
+    let server = Server::bind(options.common.listen)?.workers(options.workers);
+    match neighbours.ok_or_else(|| program::no_such_role(role))? {
+        Neighbours::Compute(burns) => server.serve(demo::app(None, burns)?),
+        Neighbours::Wait => server.serve(waiting()),
+    }
+}
+
+/// Handlers that wait in each way there is, and `/begun`, how many of them there have been.
+fn waiting() -> Router {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let wait = |wait: fn() -> io::Result<()>| {
+        let begun = Arc::clone(&begun);
+        move |_: &mut Request<'_>| -> Result<&'static str, Error> {
+            begun.fetch_add(1, Ordering::Relaxed);
+            wait()?;
+            Ok("waited")
+        }
+    };
+    Router::new()
+        .get("/plaintext", |_: &mut Request<'_>| "Hello, World!")
+        .get(
+            "/database",
+            wait(|| {
+                bast::sleep(WAIT);
+                Ok(())
+            }),
+        )
+        .get(
+            "/disk",
+            wait(|| {
+                bast::offload(|| thread::sleep(WAIT));
+                Ok(())
+            }),
+        )
+        .get(
+            "/name",
+            wait(|| {
+                let start = Instant::now();
+                while start.elapsed() < WAIT {
+                    bast::net::lookup_host(("localhost", 80))?;
+                }
+                Ok(())
+            }),
+        )
+        .get("/begun", move |_: &mut Request<'_>| begun.load(Ordering::Relaxed).to_string())
 }
 
 /// Measures and prints. True if no request failed.
@@ -107,27 +191,29 @@ fn serve(role: &str, options: &Options) -> io::Result<()> {
 fn measure(options: &Options) -> io::Result<bool> {
     let machine = machine::announce();
     println!(
-        "\npreempt: how late is /plaintext beside {BURNS_PER_CORE} burns of {} ms per core? (slice: {SLICE:?})",
+        "\npreempt: how late is /plaintext beside handlers that compute for {} ms (two per core), or wait for {WAIT:?} (three)? \
+         (slice: {SLICE:?})",
         options.burn_ms
     );
-    let mut outcomes: [Vec<Outcome>; 2] = Default::default();
+    let mut outcomes: [Vec<Outcome>; SERVERS.len()] = Default::default();
     for _ in 0..options.rounds {
-        for ((role, burns), outcomes) in SERVERS.iter().zip(&mut outcomes) {
+        for (&(role, neighbours), outcomes) in SERVERS.iter().zip(&mut outcomes) {
             // Without preemption a request takes as long as the burns before it.
-            let requests = if *burns == Burns::GiveWay { options.requests } else { options.requests / 10 };
-            outcomes.push(round(role, requests, options)?);
+            let keeps = neighbours == Neighbours::Compute(Burns::KeepTheCore);
+            let requests = if keeps { options.requests / 10 } else { options.requests };
+            outcomes.push(round(role, neighbours, requests, options)?);
         }
     }
     let mut figures = Vec::new();
     let mut failed = 0;
-    for ((role, _), outcomes) in SERVERS.iter().zip(&outcomes) {
+    for ((role, neighbours), outcomes) in SERVERS.iter().zip(&outcomes) {
         let prefix = format!("preempt.{role}");
         figures.extend(report::outcome_figures(&prefix, &outcomes.iter().collect::<Vec<_>>()));
         let within = |outcome: &&Outcome| {
-            u128::from(outcome.latency_ns.value_at_quantile(0.99)) <= (SLICES * SLICE).as_nanos()
+            u128::from(outcome.latency_ns.value_at_quantile(0.99)) <= neighbours.reach().as_nanos()
         };
         figures.push(Figure {
-            name: format!("{prefix}.rounds_with_p99_within_{SLICES}_slices"),
+            name: format!("{prefix}.rounds_with_p99_within_{}_ms", neighbours.reach().as_millis()),
             value: outcomes.iter().filter(within).count() as f64,
             unit: "rounds",
             spread: None,
@@ -148,8 +234,13 @@ fn measure(options: &Options) -> io::Result<bool> {
     Ok(failed == 0)
 }
 
-/// Loads one server, with burns in flight from before the first request until after the last.
-fn round(role: &'static str, requests: u64, options: &Options) -> io::Result<Outcome> {
+/// Loads one server, with the other handlers at it from before the first request until after the last.
+fn round(
+    role: &'static str,
+    neighbours: Neighbours,
+    requests: u64,
+    options: &Options,
+) -> io::Result<Outcome> {
     let cpus = sys::affinity()?;
     let (server_cpus, client_cpus) = cpus.split_at(options.workers.min(cpus.len()));
     let client_cpus = if client_cpus.is_empty() { &cpus } else { client_cpus };
@@ -177,27 +268,36 @@ fn round(role: &'static str, requests: u64, options: &Options) -> io::Result<Out
     };
     let idle = server.cpu_time()?.total;
     let over = AtomicBool::new(false);
-    let burn = Target::new(server.addr, &format!("/burn?ms={}", options.burn_ms));
+    let begun_page = Target::new(server.addr, "/begun");
+    let clients = neighbours.per_core() * options.workers;
     let outcome = thread::scope(|scope| {
-        let burners: Vec<_> = (0..BURNS_PER_CORE * options.workers)
-            .map(|_| {
-                scope.spawn(|| {
+        let asking: Vec<_> = (0..clients)
+            .map(|client| {
+                let target = Target::new(server.addr, &neighbours.path(client, options));
+                let over = &over;
+                scope.spawn(move || {
                     while !over.load(Ordering::Relaxed) {
-                        probe::fetch(&burn, true)?;
+                        probe::fetch(&target, true)?;
                     }
                     io::Result::Ok(())
                 })
             })
             .collect();
-        // By its CPU time the server says that the burns have begun.
-        let begun = idle + BURNS_BEGUN;
-        let in_flight = || io::Result::Ok(server.cpu_time()?.total >= begun);
-        while !in_flight()? {
+        let have_begun = || match neighbours {
+            // Who computes cannot be asked; the server's CPU time says it.
+            Neighbours::Compute(_) => io::Result::Ok(server.cpu_time()?.total >= idle + BURNS_BEGUN),
+            Neighbours::Wait => {
+                let page = probe::fetch(&begun_page, true)?;
+                let count = String::from_utf8_lossy(&page.body).parse().unwrap_or(0);
+                Ok(clients <= count)
+            }
+        };
+        while !have_begun()? {
             thread::sleep(LOOK_AGAIN);
         }
         let outcome = load.run();
         over.store(true, Ordering::Relaxed);
-        burners.into_iter().try_for_each(|burner| burner.join().expect("a burner does not panic"))?;
+        asking.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))?;
         outcome
     });
     server.end()?;
