@@ -140,7 +140,7 @@ impl<'c> Connection<'c> {
         let held = Rc::clone(&wire);
         let thread = scope.spawn_local_with(builder, move || self.answer(&held, buffers, is_last))?;
         input.consume(len);
-        Ok(Ahead { wire, thread })
+        Ok(Ahead { wire, thread: Some(thread) })
     }
 
     /// Handles one request, and writes the response to its wire.
@@ -208,7 +208,15 @@ fn respond(mut exchange: Exchange<'_>, is_last: bool) -> (Option<Persistence>, O
 /// A request whose turn has not come.
 struct Ahead<'scope> {
     wire: Rc<Wire>,
-    thread: ScopedJoinHandle<'scope, Answered>,
+    /// Until it is joined.
+    thread: Option<ScopedJoinHandle<'scope, Answered>>,
+}
+
+/// The scope waits for its thread, which may be waiting for its turn: in a destructor, say, where a kill does not reach it.
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        self.wire.give_up();
+    }
 }
 
 /// What its thread leaves, besides what its wire holds.
@@ -221,10 +229,14 @@ struct Answered {
 }
 
 impl Ahead<'_> {
+    fn is_at_work(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Its turn has come: sends its response, or leaves it to be sent with the next one.
-    fn settle(self, wire: &Wire) -> After {
+    fn settle(mut self, wire: &Wire) -> After {
         wire.activity().begin_request();
-        while !self.thread.is_finished() {
+        while self.is_at_work() {
             if !wire.take_over(&self.wire) {
                 bast::yield_now();
             } else if wire.held() == 0 {
@@ -235,7 +247,8 @@ impl Ahead<'_> {
             }
             // It may have written more meanwhile.
         }
-        let answered = self.thread.join();
+        let thread = self.thread.take().expect("ahead: a request is settled once");
+        let answered = thread.join();
         let is_at_rest = wire.take_over(&self.wire);
         debug_assert!(is_at_rest, "ahead: an output that is borrowed by nobody");
         if let Some(meter) = wire.activity().meter() {

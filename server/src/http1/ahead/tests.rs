@@ -14,6 +14,7 @@ use super::*;
 use crate::handler::Handler;
 use crate::http1::serve::serve;
 use crate::http1::serve::tests::{codes, service};
+use crate::http1::stream::BodyWriter;
 use crate::request::Request;
 use crate::response::{Body, Response};
 use crate::router::Router;
@@ -340,6 +341,49 @@ fn a_response_that_closes_is_the_last_and_those_behind_it_are_killed() {
     assert!(output.contains("Connection: close\r\n") && output.ends_with("the last"), "{output}");
     assert!(events.contains(&Event::ShutDown), "the client is waited for: {events:?}");
     assert_eq!(gone.load(Ordering::SeqCst), 2, "nobody is left behind");
+}
+
+/// Writes to the body when it is dropped, and counts where that was refused.
+struct LastWords<'b, 'w>(&'b mut BodyWriter<'w>, Arc<AtomicUsize>);
+
+impl Drop for LastWords<'_, '_> {
+    fn drop(&mut self) {
+        let written = self.0.write_all(&[b'z'; 20_000]);
+        let is_refused = written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        self.1.fetch_add(usize::from(is_refused), Ordering::SeqCst);
+    }
+}
+
+/// The turn of those behind the end does not come: they are not waited for, even where a kill does not reach them.
+#[test]
+fn a_stream_that_cannot_be_killed_while_it_waits_for_its_turn_does_not_keep_the_connection() {
+    for is_masked in [false, true] {
+        let (waits, refused) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&refused);
+        let handler = move |request: &mut Request<'_>| {
+            let (waits, count) = (Arc::clone(&waits), Arc::clone(&count));
+            if request.path() == "/close" {
+                waits.acquire().forget();
+                let_others_run();
+                return Response::text("the last").and_close();
+            }
+            Response::stream("text/plain", move |body| {
+                body.write_all(&[b'z'; HELD_BYTES_MAX / 2])?;
+                waits.add_permits(1);
+                let last_words = LastWords(body, count);
+                if is_masked {
+                    bast::uninterruptible(|| drop(last_words));
+                } else {
+                    Semaphore::new(0).acquire().forget();
+                }
+                Ok(())
+            })
+        };
+        let output = output_of(handler, &requests(&["/close", "/stream"]));
+        assert_eq!(codes(&output), [200], "{output}");
+        assert!(output.ends_with("the last"), "{output}");
+        assert_eq!(refused.load(Ordering::SeqCst), 1, "masked: {is_masked}");
+    }
 }
 
 #[test]
