@@ -239,6 +239,8 @@ impl Ahead<'_> {
         while self.is_at_work() {
             if !wire.take_over(&self.wire) {
                 bast::yield_now();
+            } else if !wire.can_send() {
+                return After::Broken;
             } else if wire.held() == 0 {
                 self.wire.give_turn();
                 break;
@@ -260,6 +262,9 @@ impl Ahead<'_> {
             // It was killed by somebody.
             Err(_) => None,
         };
+        if !wire.can_send() {
+            return After::Broken;
+        }
         let is_sent = match persistence {
             Some(Persistence::Reuse) if wire.held() < HELD_BYTES_MAX => return After::Request,
             _ => wire.flush().is_ok(),

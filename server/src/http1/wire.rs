@@ -282,6 +282,11 @@ impl Wire {
         self.output.try_borrow().is_ok_and(|output| output.sending == Sending::Failed)
     }
 
+    /// Can more be sent? Not behind what was broken off in the middle.
+    pub(crate) fn can_send(&self) -> bool {
+        self.output.try_borrow().is_ok_and(|output| output.sending == Sending::Possible)
+    }
+
     /// Was a request received of whose answer nothing was composed, and can one still be sent?
     pub(crate) fn owes_an_answer(&self) -> bool {
         let is_free = |output: &Output| output.sending == Sending::Possible && output.bytes.is_empty();

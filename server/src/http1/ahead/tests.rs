@@ -443,6 +443,32 @@ fn a_client_that_is_gone_ends_the_handlers_that_are_left() {
     assert_eq!(ended.load(Ordering::SeqCst), 3);
 }
 
+/// What a handler makes of a write that was interrupted is its business; what comes behind it in the stream is not.
+#[test]
+fn nothing_is_sent_behind_an_answer_that_was_torn() {
+    bast::run(|| {
+        let twin = Twin::new(&[&requests(&["/0", "/1"])]);
+        let stalled = twin.stall(1000);
+        let handler = move |request: &mut Request<'_>| {
+            if request.path() != "/0" {
+                return Response::text("too late");
+            }
+            let stalled = Arc::clone(&stalled);
+            Response::stream("text/plain", move |body| {
+                let all = bast::timeout(Duration::from_millis(1), || body.write_all(&[b'z'; 1 << 20]));
+                assert!(all.is_err(), "it waits for the client");
+                stalled.store(false, Ordering::SeqCst);
+                Ok(())
+            })
+        };
+        bast::timeout(DEADLINE, || converse(&twin, &parallel(handler, 4))).expect("in time");
+        let output = twin.output();
+        assert_eq!(output.len(), 1000, "what the client took is all: {output:.200}");
+        assert_eq!(codes(&output), [200], "{output:.200}");
+        assert!(!twin.said_farewell());
+    });
+}
+
 #[test]
 fn a_drain_lets_the_row_be_answered_and_the_last_says_close() {
     bast::run(|| {
