@@ -257,6 +257,8 @@ impl Wire {
         );
         output.chunk = None;
         output.bytes.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        // The request is without an answer again.
+        self.answered.set(self.activity.requests().wrapping_sub(1));
         true
     }
 
@@ -542,5 +544,29 @@ impl Drop for Loan<'_> {
         }
         mem::swap(&mut self.wire.output.borrow_mut().bytes, &mut buffers.output);
         buffers.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeout::Activity;
+    use crate::transport::twin::Twin;
+
+    #[test]
+    fn an_answer_that_was_taken_back_is_owed_again() {
+        let twin = Twin::new(&[]);
+        let wire = Wire::new(Activity::new((&twin).into(), None));
+        assert!(!wire.owes_an_answer(), "nothing was asked");
+        wire.activity().begin_request();
+        assert!(wire.owes_an_answer());
+        let begin = wire.position();
+        let mut output = wire.output();
+        output.bytes.extend_from_slice(b"a head");
+        wire.begin_body(&output, Status::OK, 0);
+        drop(output);
+        assert!(!wire.owes_an_answer(), "it was composed");
+        assert!(wire.take_back(begin), "none of it was sent");
+        assert!(wire.owes_an_answer());
     }
 }
