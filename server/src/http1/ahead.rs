@@ -198,7 +198,9 @@ fn respond(mut exchange: Exchange<'_>, is_last: bool) -> (Option<Persistence>, O
     let extras = request.take_extras();
     exchange.route = route;
     let ending = extras.map(|extras| Ending::new(wire, extras));
-    let closes = response.closes() || (is_last && service.is_draining());
+    // As in the sequence, what has arrived meanwhile is answered: it is not lost by a close.
+    let ends_drain = is_last && service.is_draining() && wire.activity().transport().unread_bytes() == 0;
+    let closes = response.closes() || ends_drain;
     let persistence = if closes { Persistence::Close } else { Persistence::Reuse };
     let mut form = Form::new(asked, response, persistence);
     let sent = send(&mut exchange, &mut form, response);

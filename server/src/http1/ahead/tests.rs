@@ -500,6 +500,39 @@ fn a_drain_lets_the_row_be_answered_and_the_last_says_close() {
 }
 
 #[test]
+fn a_request_that_came_while_the_row_was_at_work_is_answered_in_a_drain_too() {
+    bast::run(|| {
+        let both = Arc::new(Barrier::new(3));
+        let meet = Arc::clone(&both);
+        let handler = move |request: &mut Request<'_>| {
+            if request.path() != "/2" {
+                meet.wait();
+                meet.wait();
+            }
+            request.path().to_owned()
+        };
+        let service = parallel(handler, 4);
+        let twin = Twin::new(&[&requests(&["/0", "/1"])]);
+        bast::timeout(DEADLINE, || {
+            bast::scope(|scope| {
+                let served = || converse(&twin, &service);
+                let connection = scope.spawn_local_with(Builder::new(), served).expect("a thread");
+                both.wait();
+                twin.push(&requests(&["/2"]));
+                service.drain(Patience::Over);
+                both.wait();
+                connection.join().expect("not killed");
+            });
+        })
+        .expect("in time");
+        let output = twin.output();
+        assert_eq!(bodies(&output), ["/0", "/1", "/2"]);
+        assert_eq!(output.matches("Connection: close").count(), 1, "{output}");
+        assert!(output.find("/1") < output.find("Connection: close"), "the last one says so: {output}");
+    });
+}
+
+#[test]
 fn a_handler_that_takes_too_long_is_a_503_in_its_place() {
     let handler = |request: &mut Request<'_>| {
         if request.path() == "/1" {
