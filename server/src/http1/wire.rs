@@ -177,9 +177,8 @@ impl Wire {
     }
 
     /// Appends what `other` holds, or fails as that has failed. `false` while its thread is in the middle of composing, where it had to
-    /// let others run. The answer to the request is its business from now on.
+    /// let others run.
     pub(crate) fn take_over(&self, other: &Wire) -> bool {
-        self.answered.set(self.activity.requests());
         let Ok(mut from) = other.output.try_borrow_mut() else { return false };
         let mut output = self.output.borrow_mut();
         if from.sending == Sending::Possible {
@@ -190,6 +189,23 @@ impl Wire {
             output.sending = from.sending;
         }
         true
+    }
+
+    /// The answer to the request that was received last is that of `other`, if any of it has left that or may just be leaving.
+    pub(crate) fn is_answered_by(&self, other: &Wire) {
+        if other.gone.get() > 0 || other.output.try_borrow().is_err() {
+            self.answered.set(self.activity.requests());
+        }
+    }
+
+    /// Does it hold an answer that is made ahead?
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// The status of the response that was begun last.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.begun.get().0
     }
 
     /// Gives up the room for output.

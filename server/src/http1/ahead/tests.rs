@@ -5,20 +5,22 @@
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use bast::sync::{Barrier, Semaphore};
 
 use super::*;
 use crate::handler::Handler;
+use crate::hooks::{Cause, Hooks};
 use crate::http1::serve::serve;
 use crate::http1::serve::tests::{codes, service};
 use crate::http1::stream::BodyWriter;
+use crate::meter::Meter;
 use crate::request::Request;
 use crate::response::{Body, Response};
 use crate::router::Router;
-use crate::timeout::{Activity, Patience};
+use crate::timeout::{Activity, Patience, Phase};
 use crate::transport::twin::{Event, Twin};
 
 /// No test takes as long.
@@ -600,6 +602,104 @@ fn each_response_is_told_once_in_the_order_of_the_requests() {
     let expected = [("/0", 200, 5, true), ("/1", 200, 5, true), ("/2", 200, framed, false)];
     let expected = expected.map(|(path, code, bytes, whole)| (path.to_owned(), Some(code), bytes, whole));
     assert_eq!(told, expected);
+}
+
+/// The last of a row, and one that closes, are sent before anybody is told.
+#[test]
+fn a_response_that_could_not_be_sent_is_told_as_not_whole() {
+    for closes in [false, true] {
+        let told = bast::run(move || {
+            let handler = move |request: &mut Request<'_>| {
+                let path = request.path().to_owned();
+                request.on_sent(move |sent| {
+                    let told =
+                        (path, sent.status().map(crate::Status::code), sent.body_bytes(), sent.is_whole());
+                    TOLD.with_borrow_mut(|all| all.push(told));
+                });
+                let response = Response::text("12345");
+                if closes { response.and_close() } else { response }
+            };
+            let twin = Twin::new(&[&requests(&["/0", "/1"])]);
+            twin.narrow(0);
+            bast::timeout(DEADLINE, || converse(&twin, &parallel(handler, 4))).expect("in time");
+            TOLD.take()
+        });
+        let last = if closes { "/0" } else { "/1" };
+        let last = told.iter().find(|(path, ..)| path == last).expect("it is told");
+        assert_eq!((last.1, last.3), (Some(200), false), "closes: {closes}");
+    }
+}
+
+#[test]
+fn only_requests_whose_turn_has_come_are_counted() {
+    let (counted, count) = mpsc::channel();
+    let hooks = Hooks::default().on_close(move |closed| counted.send(closed.requests).expect("a test"));
+    let handler = |request: &mut Request<'_>| {
+        let response = Response::text(request.path().to_owned());
+        if request.path() == "/1" { response.and_close() } else { response }
+    };
+    bast::run(move || {
+        let twin = Twin::new(&[&requests(&["/0", "/1", "/2", "/3"])]);
+        let activity = Activity::new((&twin).into(), None);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let meter = Meter::new(peer, Instant::now(), hooks, None);
+        assert!(meter.opens(peer));
+        activity.set_meter(Box::new(meter));
+        bast::timeout(DEADLINE, || serve(&Wire::new(Rc::clone(&activity)), &parallel(handler, 4), None))
+            .expect("in time");
+        activity.meter().expect("it was set").closes(Phase::Idle, Cause::Finished);
+        assert_eq!(bodies(&twin.output()), ["/0", "/1"]);
+    });
+    assert_eq!(count.recv().expect("it closed"), 2, "those behind the close were handled for nothing");
+}
+
+/// So a client whose connection is killed gets a 503, which must not come into the middle of an answer.
+#[test]
+fn a_request_is_owed_an_answer_until_some_of_that_was_sent() {
+    for flushes in [false, true] {
+        bast::run(move || {
+            let begun = Arc::new(Semaphore::new(0));
+            let begins = Arc::clone(&begun);
+            let handler = move |request: &mut Request<'_>| {
+                let begins = Arc::clone(&begins);
+                if request.path() == "/2" {
+                    return Response::text("held, and not sent");
+                }
+                if request.path() == "/0" {
+                    return Response::text("sent");
+                }
+                if !flushes {
+                    begins.add_permits(1);
+                    Semaphore::new(0).acquire().forget();
+                }
+                Response::stream("text/plain", move |body| {
+                    body.write_all(b"begun")?;
+                    begins.add_permits(1);
+                    Semaphore::new(0).acquire().forget();
+                    Ok(())
+                })
+            };
+            let service = parallel(handler, 4);
+            let twin = Twin::new(&[&requests(&["/0", "/1", "/2"])]);
+            let wire = Wire::new(Activity::new((&twin).into(), None));
+            let served =
+                || bast::with_park_hook(&|| wire.flush_before_park(), || serve(&wire, &service, None));
+            bast::timeout(DEADLINE, || {
+                bast::scope(|scope| {
+                    let connection = scope.spawn_local_with(Builder::new(), served).expect("a thread");
+                    begun.acquire().forget();
+                    let_others_run();
+                    connection.thread().kill();
+                    assert!(connection.join().expect_err("killed").is_killed());
+                });
+            })
+            .expect("in time");
+            let output = twin.output();
+            assert_eq!(output.contains("begun"), flushes, "{output}");
+            assert!(output.contains("sent") && !output.contains("held"), "{output}");
+            assert_eq!(wire.owes_an_answer(), !flushes, "{output}");
+        });
+    }
 }
 
 /// Bodies of all kinds come out as without threads.
