@@ -61,7 +61,8 @@ fn converse(live: &Live, activity: &Rc<Activity>, peer: SocketAddr) {
 }
 
 /// What a client reads whose request was received, and of whose answer nothing was sent when the thread was killed. Without
-/// a body: the request may be a HEAD.
+/// a body: the request may be a HEAD. Of a row of pipelined requests (`http1/ahead.rs`) it is the one whose turn it is; those behind
+/// it have no answer, as where they had waited.
 const KILLED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Content-Length: 0\r\n\
     Retry-After: 1\r\n\

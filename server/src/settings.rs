@@ -44,7 +44,14 @@ pub struct Settings {
     /// before it, and those behind it wait for it.
     ///
     /// What must be sent before its turn is held, up to 16 KiB of a stream for each request; whoever writes more, or flushes, waits for
-    /// its turn. A handler that sees several requests of a connection at the same time must be right for that, and its work is in
+    /// its turn. So does whoever sends an interim response ([`Request::early_hints`](crate::Request::early_hints)) or watches the client
+    /// ([`Presence::wait`](crate::Presence::wait)).
+    ///
+    /// Whoever waits keeps what it holds meanwhile: a lock, a connection from a pool. If a request before it needs the same, both wait
+    /// for ever. So such things are to be given back before the body is written, or
+    /// [`TimeLimits::handler`] is to be set, which ends that wait.
+    ///
+    /// A handler that sees several requests of a connection at the same time must be right for that, and its work is in
     /// vain where the connection ends before its turn: its thread is killed then.
     pub pipelined_requests_parallel: Option<NonZeroUsize>,
     /// How long a shutdown waits for requests that were received, before it kills them: 30 s by default.

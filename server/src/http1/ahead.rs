@@ -45,7 +45,8 @@ pub(crate) fn serve(
     peer: &Option<SocketAddr>,
     input: &mut Input,
 ) -> Option<After> {
-    if !is_pipelined(input.unread()) {
+    // A handler may be tested without a runtime; there are no threads then.
+    if !bast::is_green() || !is_pipelined(input.unread()) {
         return None;
     }
     let connection = Connection { wire, service, peer };
@@ -68,10 +69,11 @@ pub(crate) fn serve(
                 }
             }
             let Some(first) = row.pop_front() else {
-                return is_begun.then(|| connection.end(input));
+                return is_begun.then_some(After::Request);
             };
             is_begun = true;
-            let after = metered(wire, || first.settle(wire));
+            let is_last = row.is_empty() && input.is_empty();
+            let after = metered(wire, || first.settle(is_last));
             if !matches!(after, After::Request) {
                 scope.cancel();
                 return Some(after);
@@ -128,6 +130,7 @@ impl<'c> Connection<'c> {
     {
         let len = buffers.input.head.len;
         let is_last = input.unread().len() == len;
+        let method = buffers.input.head.well_known;
         let wire = Rc::new(self.wire.ahead(mem::take(&mut buffers.output)));
         // As the connection's own thread; see `listener.rs`.
         let mut builder = Builder::new().preempt_at_allocation(false);
@@ -140,7 +143,7 @@ impl<'c> Connection<'c> {
         let held = Rc::clone(&wire);
         let thread = scope.spawn_local_with(builder, move || self.answer(&held, buffers, is_last))?;
         input.consume(len);
-        Ok(Ahead { wire, thread })
+        Ok(Ahead { connection: self.wire, wire, method, thread: Some(thread), is_settled: false })
     }
 
     /// Handles one request, and writes the response to its wire.
@@ -150,15 +153,6 @@ impl<'c> Connection<'c> {
             bast::with_park_hook(&|| wire.flush_before_park(), || respond(exchange, is_last));
         let outcome = wire.outcome(persistence.is_some());
         Answered { buffers, extras, outcome, persistence }
-    }
-
-    /// The row is done.
-    fn end(self, input: &Input) -> After {
-        match input.is_empty() {
-            false => After::Request,
-            true if self.wire.flush().is_err() => After::Close,
-            true => After::Idle,
-        }
     }
 }
 
@@ -189,16 +183,13 @@ fn respond(mut exchange: Exchange<'_>, is_last: bool) -> (Option<Persistence>, O
         let switches = may_switch(&request, response);
         debug_assert!(!switches, "ahead: the client offered another protocol");
     }
-    if let Some(meter) = wire.activity().meter()
-        && !response.streams_to(asked.head_only)
-    {
-        meter.counts(Some(request.method()), response.status());
-    }
     let route = request.route();
     let extras = request.take_extras();
     exchange.route = route;
     let ending = extras.map(|extras| Ending::new(wire, extras));
-    let closes = response.closes() || (is_last && service.is_draining());
+    // As in the sequence, what has arrived meanwhile is answered: it is not lost by a close.
+    let ends_drain = is_last && service.is_draining() && wire.activity().transport().unread_bytes() == 0;
+    let closes = response.closes() || ends_drain;
     let persistence = if closes { Persistence::Close } else { Persistence::Reuse };
     let mut form = Form::new(asked, response, persistence);
     let sent = send(&mut exchange, &mut form, response);
@@ -207,8 +198,14 @@ fn respond(mut exchange: Exchange<'_>, is_last: bool) -> (Option<Persistence>, O
 
 /// A request whose turn has not come.
 struct Ahead<'scope> {
+    /// That of the connection.
+    connection: &'scope Wire,
     wire: Rc<Wire>,
-    thread: ScopedJoinHandle<'scope, Answered>,
+    method: Option<Method<'static>>,
+    /// Until it is joined.
+    thread: Option<ScopedJoinHandle<'scope, Answered>>,
+    /// Its turn came: from then on it is the connection's request like others.
+    is_settled: bool,
 }
 
 /// What its thread leaves, besides what its wire holds.
@@ -221,12 +218,20 @@ struct Answered {
 }
 
 impl Ahead<'_> {
-    /// Its turn has come: sends its response, or leaves it to be sent with the next one.
-    fn settle(self, wire: &Wire) -> After {
+    fn is_at_work(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Its turn has come: sends its response, or leaves it to be sent with the next one unless it is the last.
+    fn settle(mut self, is_last: bool) -> After {
+        let wire = self.connection;
         wire.activity().begin_request();
-        while !self.thread.is_finished() {
+        self.is_settled = true;
+        while self.is_at_work() {
             if !wire.take_over(&self.wire) {
                 bast::yield_now();
+            } else if !wire.can_send() {
+                return After::Broken;
             } else if wire.held() == 0 {
                 self.wire.give_turn();
                 break;
@@ -235,40 +240,78 @@ impl Ahead<'_> {
             }
             // It may have written more meanwhile.
         }
-        let answered = self.thread.join();
+        let thread = self.thread.take().expect("ahead: a request is settled once");
+        let answered = thread.join();
         let is_at_rest = wire.take_over(&self.wire);
         debug_assert!(is_at_rest, "ahead: an output that is borrowed by nobody");
         if let Some(meter) = wire.activity().meter() {
             // The handlers of a row share their time.
             meter.responds(None);
         }
-        let persistence = match answered {
-            Ok(answered) => answered.tell(&self.wire),
+        let (persistence, mut told) = match answered {
+            Ok(answered) => answered.take_apart(&self.wire),
             // It was killed by somebody.
-            Err(_) => None,
+            Err(_) => (None, Told::default()),
         };
-        let is_sent = match persistence {
-            Some(Persistence::Reuse) if wire.held() < HELD_BYTES_MAX => return After::Request,
-            _ => wire.flush().is_ok(),
-        };
+        if !wire.can_send() {
+            return After::Broken;
+        }
+        let is_held = persistence == Some(Persistence::Reuse) && !is_last && wire.held() < HELD_BYTES_MAX;
+        let is_sent = is_held || wire.flush().is_ok();
+        told.is_sent(is_sent);
         match persistence {
             None => After::Broken,
             Some(_) if !is_sent => After::Close,
+            Some(Persistence::Reuse) if is_last => After::Idle,
             Some(Persistence::Reuse) => After::Request,
             Some(Persistence::Close) => After::Linger,
         }
     }
 }
 
-impl Answered {
-    /// Tells the observers, and gives the buffers back.
-    fn tell(mut self, wire: &Wire) -> Option<Persistence> {
-        if let Some(extras) = &mut self.extras {
-            extras.outcome = self.outcome;
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        // The scope waits for its thread, which may be waiting for its turn: in a destructor, say, where a kill does not reach it.
+        self.wire.give_up();
+        if !self.is_settled {
+            return;
         }
+        self.connection.is_answered_by(&self.wire);
+        if let Some(meter) = self.connection.activity().meter()
+            && let Some(status) = self.wire.status()
+        {
+            meter.counts(self.method, status);
+        }
+    }
+}
+
+impl Answered {
+    /// Gives the buffers back. What is left is what becomes of the connection, and who is to be told.
+    fn take_apart(mut self, wire: &Wire) -> (Option<Persistence>, Told) {
         self.buffers.output = wire.take_room();
         self.buffers.give_back();
-        self.persistence
+        let is_whole = self.outcome.is_whole;
+        if let Some(extras) = &mut self.extras {
+            // Until it is known, which it never is where the thread is killed while it sends.
+            extras.outcome = Outcome { is_whole: false, ..self.outcome };
+        }
+        (self.persistence, Told { extras: self.extras, is_whole })
+    }
+}
+
+/// The observers, who are told when this is dropped.
+#[derive(Default)]
+struct Told {
+    extras: Option<Box<Extras>>,
+    /// The response was composed as a whole.
+    is_whole: bool,
+}
+
+impl Told {
+    fn is_sent(&mut self, is_sent: bool) {
+        if let Some(extras) = &mut self.extras {
+            extras.outcome.is_whole = self.is_whole && is_sent;
+        }
     }
 }
 

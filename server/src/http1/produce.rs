@@ -53,7 +53,8 @@ pub(crate) fn send(exchange: &mut Exchange<'_>, form: &mut Form, response: &mut 
 fn send_stream(exchange: &mut Exchange<'_>, form: &mut Form, response: &mut Response) -> io::Result<()> {
     let Exchange { wire, service, .. } = *exchange;
     let mut counted = Counted {
-        meter: wire.activity().meter(),
+        // One that is made ahead is counted in its turn.
+        meter: wire.activity().meter().filter(|_| !wire.is_ahead()),
         // The name of another may go with the body that is read; it is not counted by its name.
         method: exchange.input.head.well_known.unwrap_or(Method::Other("")),
         status: response.status(),

@@ -10,7 +10,8 @@
 //! Note [turn]. An answer that is made ahead of its turn (`ahead.rs`) is written to a wire of its own over the same transport. Until
 //! its turn comes that wire only holds: a flush waits for the turn, and the park hook does nothing. The connection's thread
 //! takes over what is held, sends it, and only then says whose turn it is, so that there is one writer at any time. No borrow
-//! of the output is alive while a thread waits for its turn.
+//! of the output is alive while a thread waits for its turn. A turn that will not come is given up: whoever waits for it, in a thread
+//! that is unwinding or cannot be interrupted too, is told that nothing can be sent.
 #![forbid(unsafe_code)]
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -59,8 +60,21 @@ pub(crate) struct Wire {
 #[derive(Debug, Default)]
 struct Turn {
     /// Set before anybody is woken, which may let others run.
-    has_come: Cell<bool>,
+    state: Cell<TurnState>,
     wake: Once,
+}
+
+/// ```text
+///   Awaited ──give_turn──▶ Come ──give_up──▶ GivenUp
+///      └──────────────give_up──────────────────▲
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum TurnState {
+    #[default]
+    Awaited,
+    Come,
+    /// The connection does without it: nothing more can be sent.
+    GivenUp,
 }
 
 /// Bytes to be sent.
@@ -130,24 +144,41 @@ impl Wire {
 
     /// Its turn has come: nothing is before it any more, and it sends by itself.
     pub(crate) fn give_turn(&self) {
+        self.end_wait(TurnState::Come);
+    }
+
+    /// Its turn will not come, or is over: what is sent from now on fails. An unwind does not cut this short, because nobody else
+    /// would wake who waits.
+    pub(crate) fn give_up(&self) {
+        bast::mask(|_| self.end_wait(TurnState::GivenUp));
+    }
+
+    fn end_wait(&self, state: TurnState) {
         if let Some(turn) = &self.turn {
-            turn.has_come.set(true);
+            turn.state.set(state);
             turn.wake.call_once(|| {});
         }
     }
 
-    fn await_turn(&self) {
-        if let Some(turn) = &self.turn
-            && !turn.has_come.get()
-        {
+    /// # Errors
+    /// `BrokenPipe` where the turn was given up.
+    #[inline]
+    fn await_turn(&self) -> io::Result<()> {
+        let Some(turn) = &self.turn else { return Ok(()) };
+        if turn.state.get() == TurnState::Awaited {
             turn.wake.wait();
         }
+        if turn.state.get() == TurnState::GivenUp {
+            // Whoever reads this as a failure of the client's side is right: it gets no more.
+            self.output.borrow_mut().sending = Sending::Failed;
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
     }
 
     /// Appends what `other` holds, or fails as that has failed. `false` while its thread is in the middle of composing, where it had to
-    /// let others run. The answer to the request is its business from now on.
+    /// let others run.
     pub(crate) fn take_over(&self, other: &Wire) -> bool {
-        self.answered.set(self.activity.requests());
         let Ok(mut from) = other.output.try_borrow_mut() else { return false };
         let mut output = self.output.borrow_mut();
         if from.sending == Sending::Possible {
@@ -158,6 +189,23 @@ impl Wire {
             output.sending = from.sending;
         }
         true
+    }
+
+    /// The answer to the request that was received last is that of `other`, if any of it has left that or may just be leaving.
+    pub(crate) fn is_answered_by(&self, other: &Wire) {
+        if other.gone.get() > 0 || other.output.try_borrow().is_err() {
+            self.answered.set(self.activity.requests());
+        }
+    }
+
+    /// Does it hold an answer that is made ahead?
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// The status of the response that was begun last.
+    pub(crate) fn status(&self) -> Option<Status> {
+        self.begun.get().0
     }
 
     /// Gives up the room for output.
@@ -225,6 +273,8 @@ impl Wire {
         );
         output.chunk = None;
         output.bytes.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        // The request is without an answer again.
+        self.answered.set(self.activity.requests().wrapping_sub(1));
         true
     }
 
@@ -248,6 +298,11 @@ impl Wire {
     /// Has sending failed? Then that was told already, and what the writer makes of it is no fault of its own.
     pub(crate) fn has_failed(&self) -> bool {
         self.output.try_borrow().is_ok_and(|output| output.sending == Sending::Failed)
+    }
+
+    /// Can more be sent? Not behind what was broken off in the middle.
+    pub(crate) fn can_send(&self) -> bool {
+        self.output.try_borrow().is_ok_and(|output| output.sending == Sending::Possible)
     }
 
     /// Was a request received of whose answer nothing was composed, and can one still be sent?
@@ -287,7 +342,7 @@ impl Wire {
     /// Those of the transport, now or in an earlier flush.
     #[inline]
     pub(crate) fn flush(&self) -> io::Result<()> {
-        self.await_turn();
+        self.await_turn()?;
         self.send(&mut self.output.borrow_mut())
     }
 
@@ -296,7 +351,7 @@ impl Wire {
     pub(crate) fn flush_with<'p>(&self, parts: impl Iterator<Item = &'p [u8]>) -> io::Result<()> {
         /// So many slices need no memory of their own: what is held, and most bodies.
         const FEW: usize = 4;
-        self.await_turn();
+        self.await_turn()?;
         self.send_once(&mut self.output.borrow_mut(), |held| {
             #[expect(clippy::redundant_closure, reason = "the slices live no longer than what is held")]
             let slices = iter::once(IoSlice::new(held)).chain(parts.map(|part| IoSlice::new(part)));
@@ -312,7 +367,7 @@ impl Wire {
 
     /// The park hook; see Note [held output]. A failure is kept for the next flush to report.
     pub(crate) fn flush_before_park(&self) {
-        if self.turn.as_ref().is_none_or(|turn| turn.has_come.get())
+        if self.turn.as_ref().is_none_or(|turn| turn.state.get() == TurnState::Come)
             && let Ok(mut output) = self.output.try_borrow_mut()
             && !output.bytes.is_empty()
         {
@@ -400,7 +455,7 @@ impl Wire {
     /// # Errors
     /// Those of the transport, and `UnexpectedEof` where the file is shorter than it was.
     pub(crate) fn flush_with_file(&self, file: &File, mut offset: u64, mut len: u64) -> io::Result<()> {
-        self.await_turn();
+        self.await_turn()?;
         self.send_once(&mut self.output.borrow_mut(), |mut head| {
             let transport = self.activity.transport();
             while !head.is_empty() {
@@ -505,5 +560,29 @@ impl Drop for Loan<'_> {
         }
         mem::swap(&mut self.wire.output.borrow_mut().bytes, &mut buffers.output);
         buffers.give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeout::Activity;
+    use crate::transport::twin::Twin;
+
+    #[test]
+    fn an_answer_that_was_taken_back_is_owed_again() {
+        let twin = Twin::new(&[]);
+        let wire = Wire::new(Activity::new((&twin).into(), None));
+        assert!(!wire.owes_an_answer(), "nothing was asked");
+        wire.activity().begin_request();
+        assert!(wire.owes_an_answer());
+        let begin = wire.position();
+        let mut output = wire.output();
+        output.bytes.extend_from_slice(b"a head");
+        wire.begin_body(&output, Status::OK, 0);
+        drop(output);
+        assert!(!wire.owes_an_answer(), "it was composed");
+        assert!(wire.take_back(begin), "none of it was sent");
+        assert!(wire.owes_an_answer());
     }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{Read as _, Write as _};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::*;
@@ -23,6 +24,18 @@ fn a_handler_is_called_without_a_socket_or_a_runtime() {
         assert!(response.keeps_alive());
     }
     assert_eq!(client.get("/echo").send().status(), Status::METHOD_NOT_ALLOWED);
+}
+
+#[test]
+fn pipelined_requests_are_answered_without_a_runtime_whatever_the_settings() {
+    let settings = Settings { pipelined_requests_parallel: NonZeroUsize::new(4), ..Settings::default() };
+    let handler = |request: &mut Request<'_>| request.path().to_owned();
+    let client = TestClient::with_settings(handler, settings).expect("settings");
+    let both = b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert!(!bast::is_green());
+    let output = String::from_utf8(client.raw(both)).expect("text");
+    assert_eq!(output.matches("HTTP/1.1 200").count(), 2, "{output}");
+    assert!(output.find("/first") < output.find("/second"), "{output}");
 }
 
 #[test]

@@ -12,6 +12,10 @@ use std::net::Shutdown;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
+#[cfg(test)]
+use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Transport;
 
@@ -40,6 +44,9 @@ pub(crate) struct Twin {
     unacknowledged: Cell<usize>,
     /// How many bytes one write takes at most.
     room: Cell<Option<usize>>,
+    /// While this is set the client takes no second write.
+    #[cfg(test)]
+    stalled: RefCell<Option<Arc<AtomicBool>>>,
     /// The server said that nothing is missing.
     said_farewell: Cell<bool>,
     /// Where in memory the slices of the outputs lay, and how long they were: what was copied on its way lies elsewhere.
@@ -71,6 +78,26 @@ impl Twin {
     #[cfg(test)]
     pub(crate) fn narrow(&self, room: usize) {
         self.room.set(Some(room));
+    }
+
+    /// A client that takes so many bytes, and no more until the flag is taken back: a write waits.
+    #[cfg(test)]
+    pub(crate) fn stall(&self, room: usize) -> Arc<AtomicBool> {
+        let stalled = Arc::new(AtomicBool::new(true));
+        self.narrow(room);
+        *self.stalled.borrow_mut() = Some(Arc::clone(&stalled));
+        stalled
+    }
+
+    #[cfg(test)]
+    fn wait_while_stalled(&self) {
+        let Some(stalled) = self.stalled.borrow().clone() else { return };
+        while stalled.load(Ordering::SeqCst) && !self.sends().is_empty() {
+            bast::yield_now();
+        }
+        if !stalled.load(Ordering::SeqCst) {
+            self.room.set(None);
+        }
     }
 
     /// The slices that were written: address and length.
@@ -214,6 +241,8 @@ impl Twin {
     pub(super) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> usize {
         #[cfg(test)]
         self.lent.borrow_mut().extend(parts.iter().map(|part| (part.as_ptr().addr(), part.len())));
+        #[cfg(test)]
+        self.wait_while_stalled();
         let room = self.room.get().unwrap_or(usize::MAX);
         let mut taken = Vec::new();
         for part in parts {

@@ -5,19 +5,22 @@
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use bast::sync::{Barrier, Semaphore};
 
 use super::*;
 use crate::handler::Handler;
+use crate::hooks::{Cause, Hooks};
 use crate::http1::serve::serve;
 use crate::http1::serve::tests::{codes, service};
+use crate::http1::stream::BodyWriter;
+use crate::meter::Meter;
 use crate::request::Request;
 use crate::response::{Body, Response};
 use crate::router::Router;
-use crate::timeout::{Activity, Patience};
+use crate::timeout::{Activity, Patience, Phase};
 use crate::transport::twin::{Event, Twin};
 
 /// No test takes as long.
@@ -342,6 +345,49 @@ fn a_response_that_closes_is_the_last_and_those_behind_it_are_killed() {
     assert_eq!(gone.load(Ordering::SeqCst), 2, "nobody is left behind");
 }
 
+/// Writes to the body when it is dropped, and counts where that was refused.
+struct LastWords<'b, 'w>(&'b mut BodyWriter<'w>, Arc<AtomicUsize>);
+
+impl Drop for LastWords<'_, '_> {
+    fn drop(&mut self) {
+        let written = self.0.write_all(&[b'z'; 20_000]);
+        let is_refused = written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        self.1.fetch_add(usize::from(is_refused), Ordering::SeqCst);
+    }
+}
+
+/// The turn of those behind the end does not come: they are not waited for, even where a kill does not reach them.
+#[test]
+fn a_stream_that_cannot_be_killed_while_it_waits_for_its_turn_does_not_keep_the_connection() {
+    for is_masked in [false, true] {
+        let (waits, refused) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&refused);
+        let handler = move |request: &mut Request<'_>| {
+            let (waits, count) = (Arc::clone(&waits), Arc::clone(&count));
+            if request.path() == "/close" {
+                waits.acquire().forget();
+                let_others_run();
+                return Response::text("the last").and_close();
+            }
+            Response::stream("text/plain", move |body| {
+                body.write_all(&[b'z'; HELD_BYTES_MAX / 2])?;
+                waits.add_permits(1);
+                let last_words = LastWords(body, count);
+                if is_masked {
+                    bast::uninterruptible(|| drop(last_words));
+                } else {
+                    Semaphore::new(0).acquire().forget();
+                }
+                Ok(())
+            })
+        };
+        let output = output_of(handler, &requests(&["/close", "/stream"]));
+        assert_eq!(codes(&output), [200], "{output}");
+        assert!(output.ends_with("the last"), "{output}");
+        assert_eq!(refused.load(Ordering::SeqCst), 1, "masked: {is_masked}");
+    }
+}
+
 #[test]
 fn a_connection_that_is_killed_takes_its_handlers_with_it() {
     bast::run(|| {
@@ -399,6 +445,32 @@ fn a_client_that_is_gone_ends_the_handlers_that_are_left() {
     assert_eq!(ended.load(Ordering::SeqCst), 3);
 }
 
+/// What a handler makes of a write that was interrupted is its business; what comes behind it in the stream is not.
+#[test]
+fn nothing_is_sent_behind_an_answer_that_was_torn() {
+    bast::run(|| {
+        let twin = Twin::new(&[&requests(&["/0", "/1"])]);
+        let stalled = twin.stall(1000);
+        let handler = move |request: &mut Request<'_>| {
+            if request.path() != "/0" {
+                return Response::text("too late");
+            }
+            let stalled = Arc::clone(&stalled);
+            Response::stream("text/plain", move |body| {
+                let all = bast::timeout(Duration::from_millis(1), || body.write_all(&[b'z'; 1 << 20]));
+                assert!(all.is_err(), "it waits for the client");
+                stalled.store(false, Ordering::SeqCst);
+                Ok(())
+            })
+        };
+        bast::timeout(DEADLINE, || converse(&twin, &parallel(handler, 4))).expect("in time");
+        let output = twin.output();
+        assert_eq!(output.len(), 1000, "what the client took is all: {output:.200}");
+        assert_eq!(codes(&output), [200], "{output:.200}");
+        assert!(!twin.said_farewell());
+    });
+}
+
 #[test]
 fn a_drain_lets_the_row_be_answered_and_the_last_says_close() {
     bast::run(|| {
@@ -426,6 +498,39 @@ fn a_drain_lets_the_row_be_answered_and_the_last_says_close() {
         assert_eq!(bodies(&output), ["/0", "/1"]);
         assert_eq!(output.matches("Connection: close").count(), 1, "{output}");
         assert!(output.find("/0") < output.find("Connection: close"), "the last one says so: {output}");
+    });
+}
+
+#[test]
+fn a_request_that_came_while_the_row_was_at_work_is_answered_in_a_drain_too() {
+    bast::run(|| {
+        let both = Arc::new(Barrier::new(3));
+        let meet = Arc::clone(&both);
+        let handler = move |request: &mut Request<'_>| {
+            if request.path() != "/2" {
+                meet.wait();
+                meet.wait();
+            }
+            request.path().to_owned()
+        };
+        let service = parallel(handler, 4);
+        let twin = Twin::new(&[&requests(&["/0", "/1"])]);
+        bast::timeout(DEADLINE, || {
+            bast::scope(|scope| {
+                let served = || converse(&twin, &service);
+                let connection = scope.spawn_local_with(Builder::new(), served).expect("a thread");
+                both.wait();
+                twin.push(&requests(&["/2"]));
+                service.drain(Patience::Over);
+                both.wait();
+                connection.join().expect("not killed");
+            });
+        })
+        .expect("in time");
+        let output = twin.output();
+        assert_eq!(bodies(&output), ["/0", "/1", "/2"]);
+        assert_eq!(output.matches("Connection: close").count(), 1, "{output}");
+        assert!(output.find("/1") < output.find("Connection: close"), "the last one says so: {output}");
     });
 }
 
@@ -497,6 +602,104 @@ fn each_response_is_told_once_in_the_order_of_the_requests() {
     let expected = [("/0", 200, 5, true), ("/1", 200, 5, true), ("/2", 200, framed, false)];
     let expected = expected.map(|(path, code, bytes, whole)| (path.to_owned(), Some(code), bytes, whole));
     assert_eq!(told, expected);
+}
+
+/// The last of a row, and one that closes, are sent before anybody is told.
+#[test]
+fn a_response_that_could_not_be_sent_is_told_as_not_whole() {
+    for closes in [false, true] {
+        let told = bast::run(move || {
+            let handler = move |request: &mut Request<'_>| {
+                let path = request.path().to_owned();
+                request.on_sent(move |sent| {
+                    let told =
+                        (path, sent.status().map(crate::Status::code), sent.body_bytes(), sent.is_whole());
+                    TOLD.with_borrow_mut(|all| all.push(told));
+                });
+                let response = Response::text("12345");
+                if closes { response.and_close() } else { response }
+            };
+            let twin = Twin::new(&[&requests(&["/0", "/1"])]);
+            twin.narrow(0);
+            bast::timeout(DEADLINE, || converse(&twin, &parallel(handler, 4))).expect("in time");
+            TOLD.take()
+        });
+        let last = if closes { "/0" } else { "/1" };
+        let last = told.iter().find(|(path, ..)| path == last).expect("it is told");
+        assert_eq!((last.1, last.3), (Some(200), false), "closes: {closes}");
+    }
+}
+
+#[test]
+fn only_requests_whose_turn_has_come_are_counted() {
+    let (counted, count) = mpsc::channel();
+    let hooks = Hooks::default().on_close(move |closed| counted.send(closed.requests).expect("a test"));
+    let handler = |request: &mut Request<'_>| {
+        let response = Response::text(request.path().to_owned());
+        if request.path() == "/1" { response.and_close() } else { response }
+    };
+    bast::run(move || {
+        let twin = Twin::new(&[&requests(&["/0", "/1", "/2", "/3"])]);
+        let activity = Activity::new((&twin).into(), None);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let meter = Meter::new(peer, Instant::now(), hooks, None);
+        assert!(meter.opens(peer));
+        activity.set_meter(Box::new(meter));
+        bast::timeout(DEADLINE, || serve(&Wire::new(Rc::clone(&activity)), &parallel(handler, 4), None))
+            .expect("in time");
+        activity.meter().expect("it was set").closes(Phase::Idle, Cause::Finished);
+        assert_eq!(bodies(&twin.output()), ["/0", "/1"]);
+    });
+    assert_eq!(count.recv().expect("it closed"), 2, "those behind the close were handled for nothing");
+}
+
+/// So a client whose connection is killed gets a 503, which must not come into the middle of an answer.
+#[test]
+fn a_request_is_owed_an_answer_until_some_of_that_was_sent() {
+    for flushes in [false, true] {
+        bast::run(move || {
+            let begun = Arc::new(Semaphore::new(0));
+            let begins = Arc::clone(&begun);
+            let handler = move |request: &mut Request<'_>| {
+                let begins = Arc::clone(&begins);
+                if request.path() == "/2" {
+                    return Response::text("held, and not sent");
+                }
+                if request.path() == "/0" {
+                    return Response::text("sent");
+                }
+                if !flushes {
+                    begins.add_permits(1);
+                    Semaphore::new(0).acquire().forget();
+                }
+                Response::stream("text/plain", move |body| {
+                    body.write_all(b"begun")?;
+                    begins.add_permits(1);
+                    Semaphore::new(0).acquire().forget();
+                    Ok(())
+                })
+            };
+            let service = parallel(handler, 4);
+            let twin = Twin::new(&[&requests(&["/0", "/1", "/2"])]);
+            let wire = Wire::new(Activity::new((&twin).into(), None));
+            let served =
+                || bast::with_park_hook(&|| wire.flush_before_park(), || serve(&wire, &service, None));
+            bast::timeout(DEADLINE, || {
+                bast::scope(|scope| {
+                    let connection = scope.spawn_local_with(Builder::new(), served).expect("a thread");
+                    begun.acquire().forget();
+                    let_others_run();
+                    connection.thread().kill();
+                    assert!(connection.join().expect_err("killed").is_killed());
+                });
+            })
+            .expect("in time");
+            let output = twin.output();
+            assert_eq!(output.contains("begun"), flushes, "{output}");
+            assert!(output.contains("sent") && !output.contains("held"), "{output}");
+            assert_eq!(wire.owes_an_answer(), !flushes, "{output}");
+        });
+    }
 }
 
 /// Bodies of all kinds come out as without threads.
