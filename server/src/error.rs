@@ -184,13 +184,34 @@ pub(crate) fn write_with_causes(
     iter::successors(cause, |error| (*error).source()).try_for_each(|error| write!(f, ": {error}"))
 }
 
-/// A short text with the status and the message. Faults of the server are logged with their cause and with the request they
+/// A short text with the status and the message; a 415 for an unknown content coding says which ones are known. Faults of the server are logged with their cause and with the request they
 /// belong to; that a client went, or the server shuts down, is none.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        Response::text(format!("{self}\n")).with_status(self.status).with_cause(self)
+        let response = Response::text(format!("{self}\n")).with_status(self.status);
+        let response = match self.source().and_then(<dyn StdError>::downcast_ref) {
+            Some(UnknownCoding { known }) => response.with_header("Accept-Encoding", known),
+            None => response,
+        };
+        response.with_cause(self)
     }
 }
+
+/// Why a 415 is one: the body is in another coding than these. The answer names them (RFC 9110 §12.5.3), because without that
+/// field a 415 is about the media type (§15.5.16).
+#[derive(Debug)]
+pub(crate) struct UnknownCoding {
+    /// As the field says it.
+    pub(crate) known: &'static str,
+}
+
+impl fmt::Display for UnknownCoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "known here: {}", self.known)
+    }
+}
+
+impl StdError for UnknownCoding {}
 
 /// The error that a response was made from. It stays with the response to where it is known which request failed.
 #[derive(Debug)]

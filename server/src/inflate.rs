@@ -9,7 +9,7 @@ use std::cell::Cell;
 #[cfg(feature = "gzip")]
 use std::io::{self, BufRead, Read};
 
-use crate::error::Error;
+use crate::error::{Error, UnknownCoding};
 use crate::message::{self, Status};
 
 /// How the body of a request is coded.
@@ -54,9 +54,17 @@ pub(crate) struct Inflated {
     pub(crate) bytes_max: u64,
 }
 
-/// The answer to a body that nobody here can read (RFC 9110 §15.5.16).
-pub(crate) fn unsupported() -> Error {
+/// The codings that are undone where bodies are inflated, as `Accept-Encoding` names them.
+#[cfg(feature = "gzip")]
+pub(crate) const INFLATED: &str = "gzip, deflate";
+
+/// The codings that are undone elsewhere: none.
+pub(crate) const PLAIN: &str = "identity";
+
+/// The answer to a body that nobody here can read (RFC 9110 §15.5.16), with what could be read instead.
+pub(crate) fn unsupported(known: &'static str) -> Error {
     Error::new(Status::UNSUPPORTED_MEDIA_TYPE, "the content coding of the body is not supported")
+        .caused_by(UnknownCoding { known })
 }
 
 /// So much is inflated at a time, and then others run.
@@ -124,7 +132,7 @@ pub(crate) fn inflate(coded: Coded, body: Vec<u8>, bytes_max: u64) -> Result<Vec
     let coded_bytes = Paid { rest: &body, taken: 0, allowed: &allowed };
     let mut decoder: Box<dyn Read + '_> = match coded {
         Coded::Plain => return Ok(body),
-        Coded::Otherwise => return Err(unsupported()),
+        Coded::Otherwise => return Err(unsupported(INFLATED)),
         // A file of gzip may have several members (RFC 1952 §2.2).
         Coded::Gzip => Box::new(MultiGzDecoder::new(coded_bytes)),
         Coded::Deflate => Box::new(ZlibDecoder::new(coded_bytes)),

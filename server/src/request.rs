@@ -387,7 +387,7 @@ impl<'c> Request<'c> {
         #[cfg(feature = "gzip")]
         if let Some(&Inflated { bytes_max }) = self.extensions().get() {
             return match Coded::from_fields(self.headers()) {
-                Coded::Otherwise => Err(inflate::unsupported()),
+                Coded::Otherwise => Err(inflate::unsupported(inflate::INFLATED)),
                 coded => inflate::inflate(coded, self.read_raw()?, bytes_max),
             };
         }
@@ -403,7 +403,10 @@ impl<'c> Request<'c> {
         if self.extensions().get::<Inflated>().is_some() {
             return Ok(());
         }
-        if Coded::from_fields(self.headers()) == Coded::Plain { Ok(()) } else { Err(inflate::unsupported()) }
+        match Coded::from_fields(self.headers()) {
+            Coded::Plain => Ok(()),
+            _ => Err(inflate::unsupported(inflate::PLAIN)),
+        }
     }
 
     fn read_raw(&mut self) -> Result<Vec<u8>, Error> {

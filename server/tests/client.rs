@@ -338,6 +338,20 @@ fn what_cannot_be_sent_is_refused_before_anything_is_sent() {
 }
 
 #[test]
+fn a_request_is_shown_without_its_secrets() {
+    let client = Client::new();
+    for (url, expected) in [
+        ("http://127.0.0.1:1/path?token=secret#secret", "http://127.0.0.1:1/path"),
+        ("http://user:secret@127.0.0.1:1/", "user name or password"),
+        ("127.0.0.1/secret", "not absolute"),
+    ] {
+        let shown = format!("{:?}", client.get(url).header("Authorization", "secret"));
+        assert!(!shown.contains("secret"), "{shown}");
+        assert!(shown.contains(expected) && shown.contains("Authorization"), "{shown}");
+    }
+}
+
+#[test]
 fn a_body_that_is_not_as_long_as_announced_is_an_error_and_ends_the_connection() {
     green(|| {
         for written in ["abc", "abcdef"] {

@@ -3,23 +3,28 @@
 
 mod support;
 
+use std::fs;
+use std::path::PathBuf;
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bast_server::{Request, Router, Server, Settings, TimeLimits};
+use bast_server::middleware::{Middleware, Next};
+use bast_server::{Handler as _, Request, Response, Router, Server, Settings, TimeLimits};
 use support::{DEADLINE, settings, start};
 
 /// All limits of these tests.
 const LIMIT: Duration = Duration::from_millis(200);
 
-/// Waits where it says that a client is too slow, until it is let go, and panics once where it says that one is quiet.
+/// Waits where it says that a client is too slow, until it is let go, and a moment where a file cannot be read, and panics once where it says that one is quiet.
 struct Logger;
 
 static WAITING: AtomicBool = AtomicBool::new(false);
 static LET_GO: AtomicBool = AtomicBool::new(false);
 static PANICKED: AtomicBool = AtomicBool::new(false);
+static UNREAD: AtomicBool = AtomicBool::new(false);
 static KILLING: AtomicBool = AtomicBool::new(false);
 
 impl log::Log for Logger {
@@ -34,6 +39,11 @@ impl log::Log for Logger {
             while !LET_GO.load(Ordering::SeqCst) {
                 bast::sleep(Duration::from_millis(1));
             }
+        }
+        if text.contains("could not be read at") {
+            // Whoever waits has sent before what he held.
+            bast::sleep(Duration::from_millis(1));
+            UNREAD.store(true, Ordering::SeqCst);
         }
         if text.starts_with("killing 0 ") {
             KILLING.store(true, Ordering::SeqCst);
@@ -88,6 +98,33 @@ fn a_logger_that_panics_does_not_end_the_time_limits() {
     let mut second = server.connect();
     assert_eq!(second.get("/").body, "hello");
     second.closed();
+}
+
+/// Files become shorter when they have been opened.
+struct Shrinks(PathBuf);
+
+impl Middleware for Shrinks {
+    fn handle(&self, request: &mut Request<'_>, next: Next<'_>) -> Response {
+        let response = next.run(request);
+        fs::File::options().write(true).open(&self.0).expect("the file").set_len(3).expect("it is shorter");
+        response
+    }
+}
+
+#[test]
+fn a_file_that_has_become_shorter_is_one_error_also_where_the_logger_waits() {
+    let _turn = logging();
+    let directory = std::env::temp_dir().join(format!("bast-loggers-{}", process::id()));
+    fs::create_dir_all(&directory).expect("a directory");
+    let file = directory.join("file");
+    fs::write(&file, [b'x'; 1000]).expect("a file");
+    let app = Router::new().get("/", |_: &mut Request<'_>| "hello").files("/files", &directory);
+    let server = start(Settings { workers: Some(1), ..settings() }, app.with(Shrinks(file)));
+    let mut client = server.connect();
+    assert_eq!(client.get("/files/file").code, 500);
+    assert!(UNREAD.load(Ordering::SeqCst));
+    assert_eq!(client.get("/").body, "hello");
+    fs::remove_dir_all(&directory).expect("the directory goes");
 }
 
 #[test]

@@ -113,7 +113,9 @@ fn an_old_client_sees_that_the_last_piece_of_a_body_was_not_sent() {
             Response::stream("text/plain", move |body| {
                 let limit = Duration::from_millis(50);
                 // Until the client's side has no room.
-                while bast::timeout(limit, || body.write_all(&[b'x'; 8000])).is_ok() {}
+                while bast::timeout(limit, || body.flush()).is_ok() {
+                    body.write_all(&[b'x'; 8000])?;
+                }
                 said.send(()).expect("a test");
                 Ok(())
             })
@@ -237,6 +239,37 @@ fn a_limit_that_passes_while_coded_bytes_are_sent_breaks_the_response_off() {
             assert!(!is_later, "{coding} {bytes}: plain among coded bytes");
         }
     }
+}
+
+/// Pieces that are gathered, of which the last one was interrupted: what was written next came behind a gap, and the response
+/// ended as if it were whole.
+#[test]
+fn a_limit_that_passes_within_a_write_of_gathered_pieces_breaks_the_response_off() {
+    const PIECE: &[u8] = &[b'x'; 3000];
+    const LATER: &[u8] = b"<what is written later>";
+    let (late, a_limit_passed) = mpsc::channel();
+    let app = move |_: &mut Request<'_>| {
+        let late = late.clone();
+        Response::stream("text/plain", move |body| {
+            let endless = || -> std::io::Result<()> {
+                loop {
+                    body.write_all(PIECE)?;
+                }
+            };
+            assert_eq!(bast::timeout(Duration::from_millis(200), endless).map(drop), Err(bast::Elapsed));
+            late.send(body.write_all(LATER).is_err()).map_err(std::io::Error::other)
+        })
+    };
+    let server = support::start(support::settings(), app);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let refused = a_limit_passed.recv_timeout(DEADLINE).expect("the client does not read, so a limit passes");
+    assert!(refused, "more was written");
+    let mut received = Vec::new();
+    // The end may be a reset: then what came before it is enough.
+    let _ = client.stream.read_to_end(&mut received);
+    assert!(received.starts_with(b"HTTP/1.1 200 "));
+    assert!(!received.ends_with(b"0\r\n\r\n"), "as if it were whole");
 }
 
 /// What no coding makes smaller.

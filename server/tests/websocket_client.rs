@@ -156,7 +156,7 @@ fn scripted(lines: &'static str, says: Vec<u8>) -> (String, thread::JoinHandle<V
         let hash =
             Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
         let lines = lines.replace("KEY", &STANDARD.encode(hash));
-        write!(stream, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{lines}\r\n").unwrap();
+        write!(stream, "HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n").unwrap();
         stream.write_all(&says).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut said = Vec::new();
@@ -178,17 +178,20 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-const GOOD: &str = "Upgrade: websocket\r\nSec-WebSocket-Accept: KEY\r\n";
+const GOOD: &str = "Connection: keep-alive\r\nConnection: other, upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Accept: KEY\r\n";
 
 #[test]
 fn a_handshake_that_is_not_for_this_client_is_malformed() {
     green(|| {
         for lines in [
-            "Upgrade: websocket\r\n",
-            "Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
-            "Upgrade: chat\r\nSec-WebSocket-Accept: KEY\r\n",
-            "Upgrade: websocket\r\nSec-WebSocket-Accept: KEY\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
-            "Upgrade: websocket\r\nSec-WebSocket-Accept: KEY\r\nSec-WebSocket-Protocol: chat\r\n",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
+            "Connection: Upgrade\r\nUpgrade: chat\r\nSec-WebSocket-Accept: KEY\r\n",
+            "Upgrade: websocket\r\nSec-WebSocket-Accept: KEY\r\n",
+            "Connection: upgraded\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: KEY\r\n",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: KEY\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: KEY\r\nSec-WebSocket-Protocol: chat\r\n",
         ] {
             let (url, server) = scripted(lines, Vec::new());
             let error = Client::new().get(url).websocket().unwrap_err();

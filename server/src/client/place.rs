@@ -22,18 +22,23 @@ impl Place {
     pub(super) fn new(method: &str, url: Url) -> Place {
         Place { method: method.to_owned(), url }
     }
+
+    /// Origin and path.
+    pub(super) fn url_without_query(&self) -> String {
+        let target = self.url.target(Method::from_name(&self.method));
+        let path = target.split('?').next().unwrap_or_default();
+        // A URL that was found to be in order is ASCII.
+        let (path, rest) = match path.get(..PATH_BYTES_MAX) {
+            Some(begin) if path.len() > PATH_BYTES_MAX => (begin, "..."),
+            _ => (path, ""),
+        };
+        format!("http://{}{path}{rest}", self.url.authority())
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let target = self.url.target(Method::from_name(&self.method));
-        let path = target.split('?').next().unwrap_or_default();
-        write!(f, "{} http://{}", self.method.escape_debug(), self.url.authority())?;
-        // A URL that was found to be in order is ASCII.
-        match path.get(..PATH_BYTES_MAX) {
-            Some(begin) if path.len() > PATH_BYTES_MAX => write!(f, "{begin}..."),
-            _ => f.write_str(path),
-        }
+        write!(f, "{} {}", self.method.escape_debug(), self.url_without_query())
     }
 }
 

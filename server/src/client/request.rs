@@ -367,11 +367,17 @@ fn send_bytes(prepared: &Prepared, body: Option<&Bytes>) -> Result<Response, Err
     }
 }
 
+/// Without the query and the values of the fields, where keys and tokens travel.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As errors name it; of a URL that is none, what is wrong with it.
+        let url = match Url::parse(&self.url) {
+            Ok(url) => Place::new(&self.method, url).url_without_query(),
+            Err(error) => error.to_string(),
+        };
         f.debug_struct("Request")
             .field("method", &self.method)
-            .field("url", &self.url)
+            .field("url", &format_args!("{url}"))
             .field("headers", &self.lines)
             .finish_non_exhaustive()
     }

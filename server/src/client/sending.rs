@@ -23,7 +23,7 @@ use super::prepared::Prepared;
 use super::response::Response;
 use crate::http1::encode::{CHUNK_BYTES_MAX, begin_chunk, end_chunk};
 use crate::http1::persistence::Persistence;
-use crate::message::Status;
+use crate::message::{Status, list};
 
 /// What is gathered before it is sent. A small request goes out in one piece.
 const OUTPUT_BYTES_MAX: usize = 16 << 10;
@@ -404,12 +404,19 @@ impl Sending {
             input.consume(len);
             self.scan = Scan::default();
             if head.status == Status::SWITCHING_PROTOCOLS {
-                // RFC 9110 §7.8: only to what was asked for.
-                return if self.upgrades && head.headers.get("Upgrade").is_some() {
-                    Ok(Some(head))
-                } else {
-                    Err(Error::malformed("it switches to a protocol that nobody asked for"))
-                };
+                // RFC 9110 §7.8: only to what was asked for, and said to the neighbour, not passed on from further away.
+                if !self.upgrades || head.headers.get("Upgrade").is_none() {
+                    return Err(Error::malformed("it switches to a protocol that nobody asked for"));
+                }
+                let fields = head.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Connection"));
+                let is_upgrade = |option: &[u8]| option.eq_ignore_ascii_case(b"upgrade");
+                let says_so = fields.flat_map(|(_, value)| list(value)).any(is_upgrade);
+                if !says_so {
+                    return Err(Error::malformed(
+                        "it switches protocols, and its Connection does not say so",
+                    ));
+                }
+                return Ok(Some(head));
             }
             if !head.status.is_informational() {
                 return Ok(Some(head));

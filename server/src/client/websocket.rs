@@ -60,7 +60,7 @@ const PIECE_BYTES: usize = 16 << 10;
 /// Most frames of one message: empty ones would be endless otherwise. As many as our server takes.
 const FRAGMENTS_MAX: usize = 4096;
 
-/// How long [`WebSocket::close`] waits for the server's answer.
+/// How long [`WebSocket::close`] waits for the server's answer, whatever else comes meanwhile.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// A wait of nothing at all is not known to sockets.
@@ -109,7 +109,7 @@ impl WebSocket {
         if response.status() != Status::SWITCHING_PROTOCOLS {
             return Err(Error::refused(response.status()));
         }
-        // RFC 6455 §4.1, what a client has to check.
+        // RFC 6455 §4.1, what a client has to check besides what is so of every change of protocols.
         if !response.header("Upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(PROTOCOL)) {
             return Err(Error::malformed("it changes to another protocol than WebSocket"));
         }
@@ -127,25 +127,37 @@ impl WebSocket {
         }
         let upgraded = response.into_upgraded().map_err(|response| Error::refused(response.status()))?;
         let (received, stream) = upgraded.into_parts();
-        let failed = |error| Error::io("the connection has no second handle", error);
-        let writer = stream.try_clone().map_err(failed)?;
-        writer.set_write_timeout(Some(shared.time_limits.write.max(TICK))).map_err(failed)?;
-        let sink = Sink { stream: writer, random: RandomState::new(), frames: 0, state: State::Open };
-        let sink = Arc::new(Mutex::new(sink));
         let limits = MessageLimits {
             bytes_max: usize::try_from(shared.limits.collected_bytes_max).unwrap_or(usize::MAX),
             fragments_max: FRAGMENTS_MAX,
         };
+        WebSocket::over(stream, received, shared.time_limits.write, limits, protocol)
+            .map_err(|error| Error::io("the connection has no second handle", error))
+    }
+
+    /// One over a connection on which it was agreed upon, and from which so much was received already.
+    fn over(
+        stream: TcpStream,
+        received: Vec<u8>,
+        write_limit: Duration,
+        limits: MessageLimits,
+        protocol: Option<String>,
+    ) -> io::Result<WebSocket> {
+        let writer = stream.try_clone()?;
+        writer.set_write_timeout(Some(write_limit.max(TICK)))?;
+        let sink = Sink { stream: writer, random: RandomState::new(), frames: 0, state: State::Open };
+        let way_out = Arc::new(WayOut { sink: Mutex::new(sink), owed: Mutex::new(None) });
         Ok(WebSocket {
             receiver: Receiver {
                 stream,
                 received,
                 at: 0,
                 decoder: Decoder::of_server(limits),
-                sink: Arc::clone(&sink),
+                deadline: None,
+                way_out: Arc::clone(&way_out),
                 end: None,
             },
-            sender: Sender { sink },
+            sender: Sender { way_out },
             protocol,
         })
     }
@@ -174,24 +186,27 @@ impl WebSocket {
         self.sender.send(message)
     }
 
-    /// Closes it: says why, and waits for the server's answer, for 5 s at the most. Messages that come meanwhile are
-    /// dropped. A reason of more than 123 bytes is cut. What the server said at the end is returned.
+    /// Closes it: says why, as [`send`](WebSocket::send) does, and then waits for the server's answer, for 5 s at the most.
+    /// Messages that come meanwhile are dropped. A reason of more than 123 bytes is cut. What the server said at the end is
+    /// returned.
     ///
     /// # Errors
     /// As [`recv`](WebSocket::recv); `TimedOut` where no answer comes.
-    pub fn close(mut self, code: CloseCode, reason: &str) -> io::Result<Option<CloseFrame>> {
+    pub fn close(self, code: CloseCode, reason: &str) -> io::Result<Option<CloseFrame>> {
+        self.close_within(CLOSE_WAIT, code, reason)
+    }
+
+    fn close_within(
+        mut self,
+        limit: Duration,
+        code: CloseCode,
+        reason: &str,
+    ) -> io::Result<Option<CloseFrame>> {
         self.sender.close(code, reason)?;
-        let deadline = Instant::now() + CLOSE_WAIT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            self.receiver.stream.set_read_timeout(Some(left.max(TICK)))?;
-            if self.recv()?.is_none() {
-                return Ok(self.receiver.end.flatten());
-            }
-        }
+        // Not `bast::timeout`: that waits for the end of a mask, and a plain OS thread has none.
+        self.receiver.deadline = Some(Instant::now() + limit);
+        while self.recv()?.is_some() {}
+        Ok(self.receiver.end.flatten())
     }
 
     /// What the server said when it closed, if it has, and said anything.
@@ -221,7 +236,10 @@ pub struct Receiver {
     /// So much of it is decoded.
     at: usize,
     decoder: Decoder,
-    sink: Arc<Mutex<Sink>>,
+    /// Until then something is received, if there is a limit: for all waits together, as a server may say without end what is
+    /// no message.
+    deadline: Option<Instant>,
+    way_out: Arc<WayOut>,
     /// The server's Close has come, with this.
     end: Option<Option<CloseFrame>>,
 }
@@ -239,12 +257,12 @@ impl Receiver {
             self.at += count - unread.len();
             match decoded {
                 Ok(Some(Decoded::Message(message))) => return Ok(Some(message)),
-                Ok(Some(Decoded::Ping(payload))) => self.sink.lock().reply(Opcode::Pong, &payload)?,
+                Ok(Some(Decoded::Ping(payload))) => self.way_out.answer(payload)?,
                 Ok(Some(Decoded::Pong)) => {}
                 Ok(Some(Decoded::Close(frame))) => {
                     // The answer has the same code, or none (RFC 6455 §5.5.1). A server that has gone meanwhile needs none.
                     let payload = frame.as_ref().map(|frame| CloseFrame::encode(frame.code, ""));
-                    let _ = self.sink.lock().close(&payload.unwrap_or_default());
+                    let _ = self.way_out.close(&payload.unwrap_or_default());
                     self.end = Some(frame);
                 }
                 Ok(None) => self.fill()?,
@@ -261,6 +279,13 @@ impl Receiver {
     }
 
     fn fill(&mut self) -> io::Result<()> {
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left.max(TICK)))?;
+        }
         self.received.resize(PIECE_BYTES, 0);
         // Nothing is there until something has come, also for who catches an interrupt.
         self.at = PIECE_BYTES;
@@ -276,7 +301,7 @@ impl Receiver {
     #[cold]
     fn refuse(&mut self, violation: Violation) -> io::Error {
         let Violation { code, reason } = violation;
-        let _ = self.sink.lock().close(&CloseFrame::encode(code, reason));
+        let _ = self.way_out.close(&CloseFrame::encode(code, reason));
         self.end = Some(None);
         io::Error::new(io::ErrorKind::InvalidData, reason)
     }
@@ -294,7 +319,7 @@ impl fmt::Debug for Receiver {
 /// The sending end of a [`WebSocket`]. Clones send on the same one; their messages do not mix.
 #[derive(Clone)]
 pub struct Sender {
-    sink: Arc<Mutex<Sink>>,
+    way_out: Arc<WayOut>,
 }
 
 impl Sender {
@@ -304,7 +329,7 @@ impl Sender {
     /// As there.
     pub fn send(&self, message: impl Into<Message>) -> io::Result<()> {
         let message = message.into();
-        self.sink.lock().frame(message.opcode(), message.as_bytes())
+        self.way_out.with_sink(|sink| sink.frame(message.opcode(), message.as_bytes()))
     }
 
     /// Begins to close it, and does not wait: the receiver gets the messages that are on their way, and then its end.
@@ -312,13 +337,59 @@ impl Sender {
     /// # Errors
     /// As [`send`](Sender::send).
     pub fn close(&self, code: CloseCode, reason: &str) -> io::Result<()> {
-        self.sink.lock().close(&CloseFrame::encode(code, reason))
+        self.way_out.close(&CloseFrame::encode(code, reason))
     }
 }
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").finish_non_exhaustive()
+    }
+}
+
+/// What senders and receiver share.
+///
+/// A receiver that waited until a sender is done would not read meanwhile. If both ends do so while both connections are full,
+/// nobody reads any more. So the receiver leaves its pong to whoever sends. Where nobody does, it sends it itself, and waits if the
+/// connection is full.
+///
+/// No pong is forgotten between them: the receiver puts it down and then tries the lock; a sender lets go of the lock and then
+/// looks for a pong. Whichever comes second sees what the other did.
+struct WayOut {
+    sink: Mutex<Sink>,
+    /// The content of the last ping that nobody has answered yet. Earlier ones need no answer (RFC 6455 §5.5.3).
+    owed: Mutex<Option<Vec<u8>>>,
+}
+
+impl WayOut {
+    /// Sends by it, and then what the receiver has left behind meanwhile.
+    fn with_sink(&self, send: impl FnOnce(&mut Sink) -> io::Result<()>) -> io::Result<()> {
+        let sent = send(&mut self.sink.lock());
+        // If the pong fails, the next frame says so: this one was sent.
+        let _ = self.settle();
+        sent
+    }
+
+    fn close(&self, payload: &[u8]) -> io::Result<()> {
+        self.with_sink(|sink| sink.close(payload))
+    }
+
+    /// Answers a ping, or leaves that to who sends at the moment.
+    fn answer(&self, ping: Vec<u8>) -> io::Result<()> {
+        *self.owed.lock() = Some(ping);
+        self.settle()
+    }
+
+    fn settle(&self) -> io::Result<()> {
+        while self.owed.lock().is_some() {
+            // Whoever has it comes here afterwards.
+            let Some(mut sink) = self.sink.try_lock() else { break };
+            let ping = self.owed.lock().take();
+            if let Some(ping) = ping {
+                sink.reply(Opcode::Pong, &ping)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -379,5 +450,97 @@ impl Sink {
         self.frame(Opcode::Close, payload)?;
         self.state = State::Closed;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// How long a test takes at the most.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// A WebSocket that is open, and the server's end of it, which the test plays.
+    fn pair() -> (WebSocket, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_read_timeout(Some(DEADLINE)).unwrap();
+        server.set_write_timeout(Some(DEADLINE)).unwrap();
+        let limits = MessageLimits { bytes_max: 1 << 20, fragments_max: FRAGMENTS_MAX };
+        (WebSocket::over(stream, Vec::new(), DEADLINE, limits, None).unwrap(), server)
+    }
+
+    /// Runs a test on a green thread, with a deadline.
+    fn green(test: impl FnOnce() + Send + 'static) {
+        let (tell, told) = mpsc::channel();
+        let running = thread::spawn(move || {
+            bast::run(test);
+            let _ = tell.send(());
+        });
+        assert_ne!(told.recv_timeout(DEADLINE), Err(mpsc::RecvTimeoutError::Timeout), "it takes too long");
+        if let Err(panic) = running.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// The content, of one byte, of the pong that comes next.
+    fn pong(server: &mut std::net::TcpStream) -> u8 {
+        let mut frame = [0; 7];
+        server.read_exact(&mut frame).unwrap();
+        let [first, second, mask, _, _, _, content] = frame;
+        assert_eq!((first, second), (0x8a, 0x81));
+        content ^ mask
+    }
+
+    #[test]
+    fn a_server_that_only_pings_does_not_hold_up_a_close() {
+        const LIMIT: Duration = Duration::from_millis(200);
+        let (socket, mut server) = pair();
+        // Each ping comes long before the limit, until the client has gone.
+        let pinging = thread::spawn(move || {
+            while server.write_all(b"\x89\x00").is_ok() {
+                thread::sleep(LIMIT / 20);
+            }
+        });
+        green(move || {
+            let error = socket.close_within(LIMIT, CloseCode::NORMAL, "").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        });
+        pinging.join().unwrap();
+    }
+
+    #[test]
+    fn a_receiver_reads_on_while_a_message_is_stuck_and_the_last_ping_is_answered_behind_it() {
+        // More than the buffers of both ends take.
+        const STUCK_BYTES: usize = 32 << 20;
+        const BEGIN_BYTES: usize = 1 << 10;
+        let (socket, mut server) = pair();
+        let (mut receiver, sender) = socket.split();
+        green(move || {
+            let sending = bast::spawn(move || sender.send(vec![0; STUCK_BYTES]));
+            let mut server = bast::offload(move || {
+                // It has the lock, and keeps it: nobody reads on.
+                server.read_exact(&mut [0; BEGIN_BYTES]).unwrap();
+                server.write_all(b"\x89\x01a\x89\x01b\x81\x04text").unwrap();
+                server
+            });
+            assert_eq!(receiver.recv().unwrap().unwrap().as_text(), Some("text"));
+            let mut server = bast::offload(move || {
+                // A header of 14 bytes is before the message.
+                server.read_exact(&mut vec![0; 14 + STUCK_BYTES - BEGIN_BYTES]).unwrap();
+                assert_eq!(pong(&mut server), b'b');
+                server
+            });
+            sending.join().unwrap().unwrap();
+            // While nobody sends, an answer goes at once.
+            server.write_all(b"\x89\x01c\x81\x00").unwrap();
+            assert!(receiver.recv().unwrap().is_some());
+            assert_eq!(bast::offload(move || pong(&mut server)), b'c');
+        });
     }
 }

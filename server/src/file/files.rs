@@ -198,7 +198,8 @@ impl<P: AsRef<Path>> IntoFiles for P {
 /// Is this, where there is no such file, a page of an application, and not a file that is missing? `path` is well-formed.
 fn is_page(path: &str) -> bool {
     let is_file = |segment: &str| segment.starts_with('.');
-    let decoded = percent::decode(path).unwrap_or_default();
+    // What is no text names nothing that an application could show.
+    let Some(decoded) = percent::decode(path) else { return false };
     let mut segments = decoded.rsplit('/');
     !segments.next().is_some_and(|last| last.contains('.')) && !segments.any(is_file)
 }
@@ -311,6 +312,8 @@ mod tests {
             ("/assets/app.js", 200, "the program"),
             ("/assets/old.js", 404, "404 Not Found\n"),
             ("/assets/old%2Ejs", 404, "404 Not Found\n"),
+            ("/%FF.js", 404, "404 Not Found\n"),
+            ("/users/%FF", 404, "404 Not Found\n"),
             ("/.git/config", 404, "404 Not Found\n"),
             ("/%2Egit/config", 404, "404 Not Found\n"),
         ] {

@@ -91,7 +91,10 @@ fn produce(exchange: &mut Exchange<'_>, length: Length, body: Body) -> Result<()
             .unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)))
     }));
     match produced {
-        Ok(Ok(())) => writer.finish().map_err(BrokenOff::Short),
+        Ok(Ok(())) => writer.finish().map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => BrokenOff::Short(error),
+            _ => BrokenOff::Failed(error),
+        }),
         Ok(Err(error)) => Err(BrokenOff::Failed(error)),
         Err(payload) if bast::is_interrupt(&*payload) => bast::resume_unwind(payload),
         Err(payload) => Err(BrokenOff::Panicked(payload)),

@@ -155,14 +155,14 @@ impl Outgoing<'_> {
                 if copy_file(wire, &part, mark) {
                     return Ok(());
                 }
-                // Nothing of this response was sent: another can take its place.
+                // Nothing of this response was sent, nor is any of it held: another can take its place. A logger may park, which
+                // sends what is held.
                 log::error!(
                     "{}: a file of {} bytes could not be read at {}",
                     wire.whereabouts(),
                     part.len,
                     part.offset
                 );
-                wire.output().bytes.truncate(mark);
                 let mut response = internal_error();
                 let length = Length::Sized(body_length(response.body()));
                 Outgoing { form: Form { length, ..form }, ..self }.send(&mut response)
@@ -199,17 +199,21 @@ fn head_of<'a>(response: &'a Response, form: Form, preamble: &'a mut Preamble) -
 }
 
 /// Appends a small file's part to the output, behind its head, which begins at `mark`. Fails if the file has become
-/// shorter.
+/// shorter; the head is gone from the output then.
 fn copy_file(wire: &Wire, part: &FilePart, mark: usize) -> bool {
-    let Ok(len) = usize::try_from(part.len) else { return false };
     let mut output = wire.output();
+    // At most `FILE_COPIED_BYTES_MAX`.
+    let len = part.len as usize;
     let bytes = &mut output.bytes;
     let mut at = bytes.len();
     let end = at + len;
     bytes.resize(end, 0);
     while at < end {
         match part.file.file().try_read_at(&mut bytes[at..], part.offset + (len - (end - at)) as u64) {
-            Ok(Some(0)) | Err(_) => return false,
+            Ok(Some(0)) | Err(_) => {
+                bytes.truncate(mark);
+                return false;
+            }
             Ok(Some(count)) => at += count,
             Ok(None) => {
                 bytes.truncate(end - len);

@@ -20,9 +20,9 @@ const _: () = assert!(HELD_BYTES_MAX <= CHUNK_BYTES_MAX);
 
 /// Where a streamed response body is written to; see [`Response::stream`](crate::Response::stream).
 ///
-/// Writes may wait for the client. One that is interrupted while it waits ([`bast::timeout`]) may have sent a part: the body cannot be
-/// continued then, and the response is broken off. The same goes for one that is interrupted or fails within a content coding
-/// ([`Compress`](crate::middleware::Compress)): all later writes fail.
+/// Writes may wait for the client. One that is interrupted while it waits ([`bast::timeout`]), or fails, may have sent a part: the
+/// body cannot be continued then, all later writes fail, and the response is broken off. The same goes for one that is interrupted
+/// or fails within a content coding ([`Compress`](crate::middleware::Compress)). A `flush` that is interrupted loses nothing.
 pub struct BodyWriter<'w> {
     wire: &'w Wire,
     framing: Framing,
@@ -36,9 +36,13 @@ enum Coding {
     Plain,
     /// It goes through this first.
     Coded(Box<dyn Encode>),
-    /// The encoder failed, or its work was interrupted. What came of that is unknown, so nothing can follow: neither content as it
-    /// is nor the end.
+    /// A write or the encoder failed, or was interrupted. What came of that is unknown, so nothing can follow: neither content as
+    /// it is nor the end.
     Broken,
+}
+
+fn broken_off() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "an earlier write of this body was broken off")
 }
 
 /// A content coding at work: takes plain bytes, and leaves coded ones in its output.
@@ -143,9 +147,7 @@ impl<'w> BodyWriter<'w> {
                 Ok(None)
             }
             Coding::Coded(encoder) => Ok(Some(encoder)),
-            Coding::Broken => {
-                Err(io::Error::new(io::ErrorKind::BrokenPipe, "the coding of this body was broken off"))
-            }
+            Coding::Broken => Err(broken_off()),
         }
     }
 
@@ -180,8 +182,12 @@ impl<'w> BodyWriter<'w> {
     /// Ends the body.
     ///
     /// # Errors
-    /// `UnexpectedEof` where less was written than announced: the connection cannot be used any more.
+    /// `UnexpectedEof` where less was written than announced, `BrokenPipe` where a write was broken off: the connection cannot be
+    /// used any more.
     pub(crate) fn finish(self) -> io::Result<()> {
+        if matches!(self.coding, Coding::Broken) {
+            return Err(broken_off());
+        }
         match self.framing {
             Framing::UntilClose | Framing::Sized(0) => {}
             Framing::Sized(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -216,10 +222,20 @@ impl<'w> BodyWriter<'w> {
         }
     }
 
+    /// Sends what is held in the midst of a write. The wire could go on where that was interrupted, but whoever called
+    /// `write_all` does not know how much of his bytes was taken: what he wrote next would come behind a gap.
+    #[inline(never)]
+    fn flush_within(&mut self) -> io::Result<()> {
+        let coding = mem::replace(&mut self.coding, Coding::Broken);
+        self.wire.flush()?;
+        self.coding = coding;
+        Ok(())
+    }
+
     /// Copies what fits behind what is held.
     fn gather(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.wire.held() >= HELD_BYTES_MAX {
-            self.wire.flush()?;
+            self.flush_within()?;
         }
         let mut output = self.wire.output();
         let room = HELD_BYTES_MAX - output.bytes.len();

@@ -130,6 +130,18 @@ mod tests {
     }
 
     #[test]
+    fn a_415_for_a_coding_says_which_ones_are_read() {
+        fn asked(app: impl Handler) -> Option<String> {
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\n";
+            let output = answer(app, &[head.as_bytes(), b"x"]);
+            assert_eq!(codes(&output), [415]);
+            output.lines().find_map(|line| line.strip_prefix("Accept-Encoding: ")).map(str::to_owned)
+        }
+        assert_eq!(asked(inflating()).as_deref(), Some("gzip, deflate"));
+        assert_eq!(asked(text).as_deref(), Some("identity"));
+    }
+
+    #[test]
     fn members_and_blocks_without_content_are_refused_before_they_cost_much() {
         let members = gzip(b"").repeat(10_000);
         // Stored blocks of no length (RFC 1951 §3.2.4) in a member whose end is right.
