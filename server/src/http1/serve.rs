@@ -69,7 +69,7 @@ pub(crate) fn serve(wire: &Wire, service: &Service, peer: Option<SocketAddr>) {
 /// The connection ends, and nothing is missing. A client that is gone does not hear it; one that did not take all it was sent is not
 /// told that this was all.
 fn farewell(wire: &Wire) {
-    if !wire.has_failed() {
+    if wire.can_send() {
         let _ = wire.activity().transport().farewell();
     }
 }

@@ -89,6 +89,26 @@ fn only_a_client_that_was_sent_all_is_told_that_this_was_all() {
 }
 
 #[test]
+fn a_client_whose_answer_was_torn_is_not_told_that_this_was_all() {
+    bast::run(|| {
+        let twin = Twin::new(&[GET]);
+        let stalled = twin.stall(1000);
+        let handler = move |_: &mut Request<'_>| {
+            let stalled = Arc::clone(&stalled);
+            Response::stream("text/plain", move |body| {
+                let all = bast::timeout(Duration::from_millis(1), || body.write_all(&[b'z'; 1 << 20]));
+                assert!(all.is_err(), "it waits for the client");
+                stalled.store(false, Ordering::SeqCst);
+                Ok(())
+            })
+        };
+        run(&twin, &service(handler));
+        assert_eq!(twin.output().len(), 1000, "what the client took is all");
+        assert!(!twin.said_farewell());
+    });
+}
+
+#[test]
 fn a_request_is_one_read_and_one_send() {
     let twin = Twin::new(&[GET]);
     run(&twin, &service(hello));
