@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rows of the list of features, as many as there are of each kind.
-const ROWS: [(&str, usize); 8] =
-    [("W", 80), ("H", 20), ("L", 39), ("P", 26), ("A.C", 44), ("M", 25), ("B", 51), ("F", 51)];
+const ROWS: [(&str, usize); 9] =
+    [("W", 80), ("H", 20), ("L", 39), ("P", 26), ("A.C", 44), ("M", 25), ("C", 21), ("B", 51), ("F", 51)];
 
 fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
